@@ -1,0 +1,96 @@
+"""What all jobs share: arguments, configuration, logging, one readable line per failure.
+
+A job is a script of a few lines: it names its config class and the function that does the work.
+Exit codes: 0 done, 1 the job failed, 2 the arguments or the configuration are wrong, 3 the dataset
+was written by another tokenizer, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from pipeline.errors import LineageError, PipelineError
+from sweettok.errors import ConfigError, SweetTokError
+from sweettok.strict_config import StrictConfig, load_config
+
+ConfigT = TypeVar("ConfigT", bound=StrictConfig)
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_LINEAGE = 3
+EXIT_INTERRUPTED = 130
+
+
+def run_job(
+    description: str,
+    config_class: type[ConfigT],
+    work: Callable[[ConfigT], object],
+    *,
+    example: str,
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Parses the command line, does the work, and returns the process's exit code.
+
+    Args:
+        description: What the job does: the top of its `--help`.
+        config_class: What `--config` is read into.
+        work: Does the job; its exceptions of our own trees become one line on stderr.
+        example: A complete command line, shown at the end of `--help`.
+        arguments: The command line; the process's own if None.
+    """
+    parser = _parser(description, example)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
+    )
+    try:
+        config = load_config(config_class, options.config, options.set)
+        if options.print_config:
+            sys.stdout.write(config.to_yaml())
+            return 0
+        work(config)
+    except ConfigError as error:
+        return _fail(parser, error, EXIT_USAGE)
+    except LineageError as error:
+        return _fail(parser, error, EXIT_LINEAGE)
+    except (PipelineError, SweetTokError) as error:
+        return _fail(parser, error, EXIT_FAILED)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{parser.prog}: interrupted; the same command continues\n")
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _parser(description: str, example: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=f"example:\n  {example}\n\nexit codes: 0 done, 1 failed, 2 wrong arguments or "
+        "configuration,\n  3 the dataset belongs to another tokenizer, 130 interrupted",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config", required=True, type=Path, metavar="FILE", help="YAML file with all settings"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="A.B=VALUE",
+        help="override one setting; may be given many times",
+    )
+    parser.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print the complete configuration, defaults and overrides included, and stop",
+    )
+    return parser
+
+
+def _fail(parser: argparse.ArgumentParser, error: Exception, exit_code: int) -> int:
+    sys.stderr.write(f"{parser.prog}: {error}\n")
+    return exit_code

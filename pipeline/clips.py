@@ -1,0 +1,157 @@
+"""Which frames of a video make its clips, and how they are gathered in one decoding pass.
+
+The frames of a video are first sampled (at `target_fps`, then every `frame_stride`-th); windows
+of `num_frames` samples then start every `hop_frames` samples.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float64, Int64, UInt8
+from pydantic import Field
+
+from pipeline.errors import QuarantineReason, RecordError
+from pipeline.records import ClipWindow
+from sweettok.strict_config import StrictConfig
+
+
+class ClipConfig(StrictConfig):
+    """How a video is cut; the number of frames per clip is the tokenizer's, not ours.
+
+    Attributes:
+        target_fps: Sample the video at this rate, taking the frame nearest in time (a slower
+            video repeats frames); None keeps its own frames.
+        frame_stride: Take every n-th sample.
+        hop_frames: Samples between the starts of two clips; None means the clip's length
+            (no overlap, no gap), less overlaps, more leaves gaps.
+        tail: What becomes of samples after the last whole clip: "drop" leaves them out, "pad"
+            makes a clip that repeats the last frame, "shift_back" makes a whole clip that ends
+            with the last sample and overlaps the one before.
+        min_frames: A video with fewer samples is too short, and a padded clip holds at least so
+            many real ones (where the clip's own length allows it).
+        max_clips_per_video: Keep only the first so many clips; None keeps all.
+    """
+
+    target_fps: float | None = Field(default=None, gt=0)
+    frame_stride: int = Field(default=1, ge=1)
+    hop_frames: int | None = Field(default=None, ge=1)
+    tail: Literal["drop", "pad", "shift_back"] = "drop"
+    min_frames: int = Field(default=1, ge=1)
+    max_clips_per_video: int | None = Field(default=None, ge=1)
+
+
+def plan_windows(
+    frame_times_s: Float64[np.ndarray, " num_video_frames"],
+    end_s: float,
+    num_frames: int,
+    config: ClipConfig,
+) -> list[ClipWindow]:
+    """Plans the clips of a video from its timeline alone.
+
+    Args:
+        frame_times_s: Presentation times of all displayed frames, non-decreasing, first one 0.
+        end_s: Time at which the last frame ends.
+        num_frames: Frames per clip.
+
+    Returns:
+        At least one window, ordered by `clip_index`, first and last frames non-decreasing.
+
+    Raises:
+        RecordError: TOO_SHORT (stage "cut"): not one clip can be made.
+    """
+    samples = _sample(frame_times_s, end_s, config)
+    starts = _window_starts(len(samples), num_frames, config)[: config.max_clips_per_video]
+    if not starts:
+        needed = max(config.min_frames, 1 if config.tail == "pad" else num_frames)
+        raise RecordError(
+            QuarantineReason.TOO_SHORT,
+            f"{len(samples)} sampled frames ({len(frame_times_s)} in the video), "
+            f"{needed} are needed with clips.tail = {config.tail}",
+            stage="cut",
+        )
+    frame_ends_s = np.append(frame_times_s[1:], end_s)
+    windows = []
+    for clip_index, start in enumerate(starts):
+        real = samples[start : start + num_frames].tolist()
+        num_padded_frames = num_frames - len(real)
+        windows.append(
+            ClipWindow(
+                clip_index=clip_index,
+                frame_indices=(*real, *[real[-1]] * num_padded_frames),
+                start_s=float(frame_times_s[real[0]]),
+                end_s=float(frame_ends_s[real[-1]]),
+                num_padded_frames=num_padded_frames,
+            )
+        )
+    return windows
+
+
+def gather_clips(
+    frames: Iterable[tuple[int, UInt8[np.ndarray, "height width 3"]]],
+    windows: Sequence[ClipWindow],
+) -> Iterator[tuple[ClipWindow, UInt8[np.ndarray, "num_frames height width 3"]]]:
+    """Gathers decoded frames into clips while they pass by once.
+
+    Only windows that have begun and not ended hold memory: one without overlap, at most
+    ⌈num_frames / hop_frames⌉ with it.
+
+    Args:
+        frames: (index, pixels) in increasing order, holding at least `needed_frames(windows)`.
+        windows: As `plan_windows` returns them.
+    """
+    waiting = deque(windows)
+    open_clips: deque[tuple[ClipWindow, np.ndarray]] = deque()
+    for index, pixels in frames:
+        while waiting and waiting[0].frame_indices[0] <= index:
+            window = waiting.popleft()
+            open_clips.append(
+                (window, np.empty((len(window.frame_indices), *pixels.shape), np.uint8))
+            )
+        for window, clip in open_clips:
+            clip[np.equal(window.frame_indices, index)] = pixels
+        while open_clips and open_clips[0][0].frame_indices[-1] <= index:
+            yield open_clips.popleft()
+    assert not waiting, "the decoder gave fewer frames than the windows need"
+    assert not open_clips, "the decoder ended inside a window"
+
+
+def needed_frames(windows: Iterable[ClipWindow]) -> list[int]:
+    """The frame numbers that `windows` hold, each once, increasing."""
+    return sorted({index for window in windows for index in window.frame_indices})
+
+
+def _sample(
+    frame_times_s: Float64[np.ndarray, " num_video_frames"], end_s: float, config: ClipConfig
+) -> Int64[np.ndarray, " num_samples"]:
+    num_video_frames = len(frame_times_s)
+    if config.target_fps is None or num_video_frames == 0:
+        return np.arange(num_video_frames)[:: config.frame_stride]
+    # Rounding first keeps 10.0 s × 25 fps from becoming 251 samples.
+    num_samples = max(1, int(np.ceil(np.round(end_s * config.target_fps, 6))))
+    times_s = np.arange(0, num_samples, config.frame_stride) / config.target_fps
+    after = np.searchsorted(frame_times_s, times_s).clip(max=num_video_frames - 1)
+    before = (after - 1).clip(min=0)
+    # A tie goes to the earlier frame; the margin is below any real difference of timestamps.
+    is_before_nearer = times_s - frame_times_s[before] <= frame_times_s[after] - times_s + 1e-9
+    return np.where(is_before_nearer, before, after)
+
+
+def _window_starts(num_samples: int, num_frames: int, config: ClipConfig) -> list[int]:
+    if num_samples < config.min_frames:
+        return []
+    hop = config.hop_frames or num_frames
+    starts = list(range(0, num_samples - num_frames + 1, hop))
+    covered = starts[-1] + num_frames if starts else 0
+    if covered >= num_samples:
+        return starts
+    if config.tail == "pad":
+        start = starts[-1] + hop if starts else 0
+        if num_samples - start >= min(config.min_frames, num_frames):
+            starts.append(start)
+    elif config.tail == "shift_back" and starts:
+        starts.append(num_samples - num_frames)
+    return starts

@@ -1,0 +1,80 @@
+"""Connecting to Ray: the embedded one on a laptop, a running cluster, or the job's own."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import pydantic
+import ray
+
+from pipeline.errors import PipelineError
+from sweettok.strict_config import StrictConfig
+
+logger = logging.getLogger(__name__)
+
+# Torch's CPU threads otherwise spin while they wait for each other. Beside a decoder on the same
+# cores that cost a factor of ten in training steps per second (LOG.md).
+WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+class ClusterConfig(StrictConfig):
+    """Which Ray cluster to use.
+
+    Attributes:
+        address: "ray://…", "host:port" or "auto"; null uses RAY_ADDRESS (set by `ray job submit`)
+            or, without one, starts Ray inside this process for the run.
+        num_cpus: CPU cores of the embedded Ray; null takes all. Ignored on a running cluster.
+        object_store_bytes: Object store of the embedded Ray; null lets Ray choose.
+    """
+
+    address: str | None = None
+    num_cpus: int | None = pydantic.Field(default=None, ge=1)
+    object_store_bytes: int | None = pydantic.Field(default=None, ge=80 * 2**20)
+
+
+def connect(config: ClusterConfig) -> None:
+    """Connects this process to Ray; does nothing if it already is.
+
+    Raises:
+        PipelineError: No cluster answers at the address.
+    """
+    if ray.is_initialized():
+        return
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    # The pipeline prints its own progress; Ray's bars and usage notices would drown it.
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    runtime_env = {"env_vars": WORKER_ENVIRONMENT}
+    if address:
+        try:
+            ray.init(address=address, runtime_env=runtime_env, logging_level=logging.WARNING)
+        except (ConnectionError, RuntimeError, TimeoutError) as error:
+            raise PipelineError(
+                f"no Ray cluster answers at {address!r} ({' '.join(str(error).split())[:200]}); "
+                "start one, correct cluster.address or RAY_ADDRESS, or leave both empty to run Ray "
+                "inside this process"
+            ) from None
+    else:
+        ray.init(
+            num_cpus=config.num_cpus,
+            object_store_memory=config.object_store_bytes,
+            include_dashboard=False,
+            runtime_env=runtime_env,
+            logging_level=logging.WARNING,
+        )
+    resources = ray.cluster_resources()
+    logger.info(
+        "Ray %s: %s, %g CPUs, %g GPUs, %d node(s)",
+        ray.__version__,
+        f"cluster at {address}" if address else "inside this process",
+        resources.get("CPU", 0),
+        resources.get("GPU", 0),
+        len(ray.nodes()),
+    )
+
+
+def has_gpu() -> bool:
+    """Whether any node of the connected cluster has a GPU."""
+    return ray.cluster_resources().get("GPU", 0) > 0

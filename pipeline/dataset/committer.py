@@ -1,0 +1,270 @@
+"""Exactly-once commits: completed units become data files, data files become one atomic commit.
+
+A commit has two steps, in this order:
+
+1. The clip table: rows of units with clips go in, older rows of changed videos go out, in one
+   transaction. Units that another writer has committed meanwhile are left out.
+2. The quarantine table: rows of units without clips go in; rows of videos that now have tokens
+   go out.
+
+A crash before step 1 leaves data files that no commit names: nobody sees them, and the next run
+does the work again. A crash between the steps leaves either a video in both tables, where tokens
+win (readers look at it this way, and the next commit removes the row), or a unit without clips in
+neither, which the next plan lists as new. Every state between heals by running the same command.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pydantic
+
+from pipeline.dataset.assembly import CompletedUnit, UnitAssembler
+from pipeline.dataset.data_files import DataFile, without_videos
+from pipeline.dataset.rows import quarantine_rows, token_rows
+from pipeline.dataset.schema import attribute_names
+from pipeline.dataset.side_files import checked_name
+from pipeline.dataset.token_dataset import TokenDataset
+from pipeline.dataset.video_table import CommitConflictError
+from pipeline.errors import DatasetError, PipelineError
+from pipeline.records import TokenizedClip, UnitEnd
+from sweettok.strict_config import StrictConfig
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_WAIT_S = 2.0
+
+
+class CommitConfig(StrictConfig):
+    """When rows become visible, and how large the files are.
+
+    Attributes:
+        every_clips: Commit once this many clips are waiting; null waits for the end.
+        every_s: Commit once this many seconds have passed since the last one; null does not.
+        target_file_bytes: Tokens per data file before compression, in bytes; also the bound of
+            what waits in memory.
+        attempts: How often a commit is tried when other writers keep committing first.
+    """
+
+    every_clips: int | None = pydantic.Field(default=500_000, ge=1)
+    every_s: float | None = pydantic.Field(default=None, gt=0)
+    target_file_bytes: int = pydantic.Field(default=64 * 2**20, ge=1)
+    attempts: int = pydantic.Field(default=50, ge=1)
+
+
+@dataclass(frozen=True, slots=True)
+class CommitSummary:
+    """What a committer has committed so far.
+
+    Attributes:
+        num_videos: Videos whose clips were committed.
+        num_clips: Clips of those videos.
+        num_quarantined: Videos that were quarantined.
+        num_replaced: Videos among both whose older rows were taken out of the clip table.
+        num_skipped: Videos that another writer had committed first.
+        num_commits: Atomic commits to the clip table.
+    """
+
+    num_videos: int = 0
+    num_clips: int = 0
+    num_quarantined: int = 0
+    num_replaced: int = 0
+    num_skipped: int = 0
+    num_commits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A data file that waits for its commit, and the fingerprint of each video in it."""
+
+    file: DataFile
+    videos: dict[str, str]
+
+
+class Committer:
+    """Takes records in any order and commits whole units, each exactly once.
+
+    One per process and run; several processes may write to the same dataset at the same time.
+
+    Args:
+        dataset: The dataset, opened with `TokenDataset.create_or_open`.
+        run_id: Name of the run, stored with every row.
+        config: When to commit.
+    """
+
+    def __init__(
+        self, dataset: TokenDataset, run_id: str, config: CommitConfig | None = None
+    ) -> None:
+        self._dataset = dataset
+        self._run_id = checked_name(run_id, "run id")
+        self._config = config or CommitConfig()
+        self._assembler = UnitAssembler()
+        self._pending: list[CompletedUnit] = []
+        self._pending_bytes = 0
+        self._written: list[_Written] = []
+        self._quarantined: list[CompletedUnit] = []
+        self._waiting_clips = 0
+        self._last_commit_s = time.monotonic()
+        self._summary = CommitSummary()
+
+    @property
+    def summary(self) -> CommitSummary:
+        """What has been committed so far."""
+        return self._summary
+
+    def add(self, record: TokenizedClip | UnitEnd) -> None:
+        """Takes one record; commits when the config says that it is time.
+
+        Raises:
+            PipelineError: The record contradicts others of its unit.
+            DatasetError: Its rows do not fit the dataset, or a commit fails.
+        """
+        completed = self._assembler.add(record)
+        if completed is not None:
+            self._accept(completed)
+        if self._is_time():
+            self.commit()
+
+    def commit(self) -> CommitSummary:
+        """Commits every complete unit that waits; returns what was committed so far.
+
+        Raises:
+            DatasetError: The store refuses, or other writers won every attempt.
+        """
+        self._flush()
+        self._with_retries(self._commit_clips)
+        self._with_retries(self._commit_quarantine)
+        self._last_commit_s = time.monotonic()
+        return self._summary
+
+    def close(self) -> CommitSummary:
+        """The last commit of a run.
+
+        Raises:
+            PipelineError: Units are incomplete; everything complete was committed nevertheless.
+            DatasetError: As `commit`.
+        """
+        summary = self.commit()
+        incomplete = self._assembler.incomplete()
+        if incomplete:
+            shown = "\n".join(f"  {line}" for line in incomplete[:20])
+            more = f"\n  … and {len(incomplete) - 20} more" if len(incomplete) > 20 else ""
+            raise PipelineError(
+                f"{len(incomplete)} videos did not arrive completely; none of their clips was "
+                f"committed, run the same command again:\n{shown}{more}"
+            )
+        return summary
+
+    def _accept(self, completed: CompletedUnit) -> None:
+        if completed.quarantine is not None:
+            self._quarantined.append(completed)
+            return
+        self._pending.append(completed)
+        self._pending_bytes += completed.token_bytes
+        self._waiting_clips += len(completed.clips)
+        if self._pending_bytes >= self._config.target_file_bytes:
+            self._flush()
+
+    def _is_time(self) -> bool:
+        if not self._waiting_clips and not self._quarantined:
+            return False
+        every_clips, every_s = self._config.every_clips, self._config.every_s
+        if every_clips is not None and self._waiting_clips >= every_clips:
+            return True
+        return every_s is not None and time.monotonic() - self._last_commit_s >= every_s
+
+    def _flush(self) -> None:
+        """Writes the waiting units as one data file, still invisible."""
+        if not self._pending:
+            return
+        rows = token_rows(self._pending, self._dataset.lineage, self._run_id)
+        self._with_retries(lambda: self._dataset.add_attributes(attribute_names(rows.schema)))
+        videos = {done.unit.video_id: done.unit.fingerprint for done in self._pending}
+        self._written.append(_Written(self._dataset.clips.write(rows), videos))
+        self._pending, self._pending_bytes = [], 0
+
+    def _commit_clips(self) -> None:
+        clips = self._dataset.clips
+        arriving = {done.unit.video_id: done.unit.fingerprint for done in self._quarantined}
+        for written in self._written:
+            arriving |= written.videos
+        known = clips.fingerprints(arriving)
+        already = {video for video, state in known.items() if state == arriving[video]}
+        outgoing = known.keys() - already
+        self._drop(already)
+        files = [written.file for written in self._written]
+        clips.swap(outgoing, files, {"sweettok.run_id": self._run_id})
+        self._count_commit(len(outgoing))
+        self._written, self._waiting_clips = [], 0
+
+    def _drop(self, already: set[str]) -> None:
+        """Leaves out the videos that another writer has committed in the same state."""
+        self._quarantined = [u for u in self._quarantined if u.unit.video_id not in already]
+        self._written = [
+            kept for each in self._written if (kept := self._without(each, already)) is not None
+        ]
+        self._summary = replace(self._summary, num_skipped=self._summary.num_skipped + len(already))
+
+    def _without(self, written: _Written, video_ids: set[str]) -> _Written | None:
+        """The file again without the rows of `video_ids`; itself if it has none of them."""
+        leaving = video_ids & written.videos.keys()
+        if not leaving:
+            return written
+        videos = {video: s for video, s in written.videos.items() if video not in leaving}
+        if not videos:
+            return None
+        clips = self._dataset.clips
+        rows = without_videos(clips.read(written.file.path), pa.array(leaving, pa.string()))
+        return _Written(clips.write(rows), videos)
+
+    def _count_commit(self, num_replaced: int) -> None:
+        num_videos = sum(len(written.videos) for written in self._written)
+        num_clips = sum(written.file.num_rows for written in self._written)
+        if not num_videos and not num_replaced:
+            return
+        before = self._summary
+        self._summary = replace(
+            before,
+            num_videos=before.num_videos + num_videos,
+            num_clips=before.num_clips + num_clips,
+            num_replaced=before.num_replaced + num_replaced,
+            num_commits=before.num_commits + 1,
+        )
+        version = self._dataset.version
+        logger.info("version %d: %d videos with %d clips", version, num_videos, num_clips)
+
+    def _commit_quarantine(self) -> None:
+        table, clips = self._dataset.quarantined, self._dataset.clips
+        tokenized = clips.fingerprints([done.unit.video_id for done in self._quarantined])
+        arriving = [done for done in self._quarantined if done.unit.video_id not in tokenized]
+        stored = table.keys()["video_id"].to_pylist()
+        outgoing = clips.fingerprints(stored).keys() | (
+            {done.unit.video_id for done in arriving} & set(stored)
+        )
+        rows = quarantine_rows(arriving, self._run_id)
+        files = [table.write(rows)] if arriving else []
+        table.swap(outgoing, files, {"sweettok.run_id": self._run_id})
+        self._summary = replace(
+            self._summary, num_quarantined=self._summary.num_quarantined + len(arriving)
+        )
+        self._quarantined = []
+
+    def _with_retries(self, step: Callable[[], None]) -> None:
+        """Runs `step` on the newest state until no other writer gets in between."""
+        for attempt in range(self._config.attempts):
+            self._dataset.refresh()
+            try:
+                step()
+            except CommitConflictError:
+                time.sleep(random.uniform(0, min(_LONGEST_WAIT_S, 0.05 * 2**attempt)))
+            else:
+                return
+        raise DatasetError(
+            f"{self._dataset.uri}: other writers committed first {self._config.attempts} times in "
+            "a row; write with fewer processes, or raise commit.attempts"
+        )

@@ -1,0 +1,147 @@
+"""Files that travel with a dataset but are no rows: the tokenizer, configs, summaries.
+
+They lie in folders whose names start with an underscore, which Delta readers and vacuum skip.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow.fs as pa_fs
+
+from pipeline.errors import DatasetError
+
+_BLOCK_BYTES = 2**20
+_MANIFEST = "manifest.json"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class SideFiles:
+    """Small files under the root of a dataset.
+
+    Args:
+        uri: The dataset, for messages.
+        filesystem: A filesystem whose root is the dataset's root.
+    """
+
+    def __init__(self, uri: str, filesystem: pa_fs.FileSystem) -> None:
+        self._uri = uri
+        self._filesystem = filesystem
+
+    def write(self, path: str, content: bytes) -> None:
+        """Writes one file, replacing what was there."""
+        self._upload(io.BytesIO(content), path)
+
+    def read(self, path: str) -> bytes | None:
+        """The content of one file; None if it is not there."""
+        if self._filesystem.get_file_info(path).type != pa_fs.FileType.File:
+            return None
+        with self._filesystem.open_input_file(path) as file:
+            return bytes(file.read())
+
+    def store_folder(self, folder: str, source: Path) -> None:
+        """Copies the files below the local directory `source`, a manifest of their hashes last.
+
+        A folder that holds the same files already is left alone.
+
+        Raises:
+            DatasetError: `source` holds no files, or `folder` already holds others.
+        """
+        paths = sorted(path for path in source.rglob("*") if path.is_file())
+        hashes = {path.relative_to(source).as_posix(): _file_sha256(path) for path in paths}
+        if not hashes:
+            raise DatasetError(f"{source}: holds no files to store in {self._uri}")
+        stored = self._manifest(folder)
+        if stored == hashes:
+            return
+        if stored is not None:
+            raise DatasetError(
+                f"{self._uri}/{folder} already holds other files than {source}; "
+                "a stored tokenizer is never replaced: write to another dataset"
+            )
+        for name in hashes:
+            with (source / name).open("rb") as file:
+                self._upload(file, f"{folder}/{name}")
+        self.write(f"{folder}/{_MANIFEST}", json.dumps(hashes, indent=1).encode())
+
+    def fetch_folder(self, folder: str, cache_dir: Path) -> Path:
+        """Downloads what `store_folder` stored, verified; returns the local directory.
+
+        The directory's name is the hash of its manifest: what is there is not fetched again, and
+        two processes that fetch at the same time do not disturb each other.
+
+        Raises:
+            DatasetError: The folder was never stored completely, or a file was altered.
+        """
+        hashes = self._manifest(folder)
+        if hashes is None:
+            raise DatasetError(
+                f"{self._uri}: {folder} is not stored completely; run the job that writes the "
+                "dataset again with the same tokenizer"
+            )
+        key = json.dumps(hashes, sort_keys=True).encode()
+        target = cache_dir / hashlib.sha256(key).hexdigest()[:32]
+        if target.is_dir():
+            return target
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=cache_dir))
+        try:
+            for name, expected in hashes.items():
+                self._download(f"{folder}/{name}", partial / name, expected)
+            _rename_unless_there(partial, target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return target
+
+    def _upload(self, source: BinaryIO, path: str) -> None:
+        # Blocks smaller than the buffer: the Delta file system refuses larger single writes.
+        with self._filesystem.open_output_stream(path, buffer_size=4 * _BLOCK_BYTES) as stream:
+            while block := source.read(_BLOCK_BYTES):
+                stream.write(block)
+
+    def _download(self, path: str, target: Path, expected_sha256: str) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if self._filesystem.get_file_info(path).type == pa_fs.FileType.File:
+            with self._filesystem.open_input_file(path) as source, target.open("wb") as file:
+                while block := source.read(_BLOCK_BYTES):
+                    file.write(block)
+        if not target.exists() or _file_sha256(target) != expected_sha256:
+            raise DatasetError(f"{self._uri}/{path} is missing or was altered since it was stored")
+
+    def _manifest(self, folder: str) -> dict[str, str] | None:
+        content = self.read(f"{folder}/{_MANIFEST}")
+        return None if content is None else dict(json.loads(content))
+
+
+def checked_name(name: str, what: str) -> str:
+    """`name`, if it can be a file name everywhere.
+
+    Raises:
+        DatasetError: It cannot; the message says what is allowed.
+    """
+    if not _NAME.fullmatch(name):
+        raise DatasetError(
+            f"{what} {name!r} cannot be a file name: use letters, digits, '.', '_' and '-'"
+        )
+    return name
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _rename_unless_there(source: Path, target: Path) -> None:
+    try:
+        os.rename(source, target)
+    except OSError:
+        if not target.is_dir():
+            raise

@@ -1,0 +1,14 @@
+"""Reading frames out of untrusted video files, one file at a time.
+
+interface          what a decoder is, its settings, its failures
+container_scan     what a container says without decoding: times, completeness
+orientation        rotation, mirroring and pixel aspect
+pyav_decoder       the primary implementation (one pass, or two for odd files)
+decord_decoder     the second implementation
+cutting            decoder + windows + preprocessing → clips, in this process
+fallback           the implementations in order, until one reads the whole file
+isolation          the same in a child process that can be killed …
+child, clip_server … the program of that child
+messages           … and the words between the two
+stage              work unit → clips and the unit's end, never raising for one video
+"""

@@ -1,0 +1,210 @@
+"""Decoding in a child process: a file may hang or crash its decoder, but nothing else.
+
+The child is started on the first file and serves all following ones. Pixels come through shared
+memory that has no name (nothing is left behind, whoever is killed), everything else as JSON
+through a socket. A child that misses the deadline is killed and a fresh one serves the next file.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Iterator
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from typing import IO
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pipeline.decoding import messages
+from pipeline.decoding.cutting import CutClip, CutSettings
+from pipeline.decoding.interface import DecoderName
+from pipeline.errors import PipelineError, QuarantineReason, RecordError
+from pipeline.records import ClipWindow
+
+_START_TIMEOUT_S = 120.0
+_STDERR_TAIL_BYTES = 4096
+
+
+class IsolatedCutter:
+    """A `FileCutter` whose decoding happens in a child process.
+
+    At most `decode.clips_in_flight` finished clips wait for the consumer; then the child pauses.
+    Only the time for which the consumer waits counts towards `decode.deadline_s`.
+    """
+
+    def __init__(self, settings: CutSettings) -> None:
+        self._settings = settings
+        self._child: _Child | None = None
+
+    @property
+    def child_pid(self) -> int | None:
+        """Process id of the running child; None before the first file and after a kill."""
+        return self._child.process.pid if self._child else None
+
+    def cut(
+        self, decoder_name: DecoderName, path: str, after: ClipWindow | None = None
+    ) -> Iterator[CutClip]:
+        """See `FileCutter.cut`.
+
+        Raises:
+            RecordError: Also DEADLINE_EXCEEDED and DECODER_CRASH.
+            PipelineError: The child cannot be started at all.
+        """
+        child = self._child = self._child or _Child(self._settings)
+        is_finished = False
+        try:
+            child.send(
+                {
+                    "kind": "cut",
+                    "decoder": decoder_name,
+                    "path": path,
+                    "after": asdict(after) if after else None,
+                }
+            )
+            remaining_s = self._settings.decode.deadline_s
+            while True:
+                started_s = time.monotonic()
+                message = child.receive(remaining_s)
+                remaining_s -= time.monotonic() - started_s
+                if message["kind"] == "clip":
+                    yield child.take_clip(message)
+                    continue
+                is_finished = True
+                if message["kind"] == "failure":
+                    raise messages.failure_from_message(message)
+                return
+        finally:
+            # Anything but an orderly end leaves a child in the middle of a file.
+            if not is_finished:
+                self.close()
+
+    def close(self) -> None:
+        """Ends the child; safe to call twice. A later `cut` starts a fresh one."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+
+
+class _Child:
+    """One child process and the parent's ends of what it shares with it."""
+
+    def __init__(self, settings: CutSettings) -> None:
+        self._settings = settings
+        num_bytes = settings.decode.clips_in_flight * settings.clip_bytes
+        memory_fd = _anonymous_file(num_bytes)
+        ours, theirs = socket.socketpair()
+        # A file rather than a pipe: it never fills up, and only its end is ever read.
+        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (as long as the child)
+        try:
+            self._memory = mmap.mmap(memory_fd, num_bytes)
+            self._connection = Connection(ours.detach())
+            self.process = _spawn(theirs.fileno(), memory_fd, self._stderr)
+        finally:
+            os.close(memory_fd)
+            theirs.close()
+        # Runs when the child is forgotten and when this interpreter ends.
+        self.kill = weakref.finalize(self, _end, self.process, self._connection)
+        self._await_ready()
+
+    def _await_ready(self) -> None:
+        try:
+            self.send({"kind": "settings", **messages.settings_to_message(self._settings)})
+            self.receive(_START_TIMEOUT_S)
+        except RecordError as error:
+            detail = self._stderr_tail()
+            self.kill()
+            raise PipelineError(
+                f"the decoding process cannot start: {detail or error}; "
+                "set decode.isolation to none to see the error in this process"
+            ) from None
+
+    def send(self, message: messages.Message) -> None:
+        try:
+            messages.send(self._connection, message)
+        except OSError:
+            raise self._crash() from None
+
+    def receive(self, timeout_s: float) -> messages.Message:
+        try:
+            if self._connection.poll(max(0.0, timeout_s)):
+                return messages.receive(self._connection)
+        except (EOFError, OSError):
+            raise self._crash() from None
+        raise RecordError(
+            QuarantineReason.DEADLINE_EXCEEDED,
+            f"not decoded within decode.deadline_s = {self._settings.decode.deadline_s} s",
+        )
+
+    def take_clip(self, message: messages.Message) -> CutClip:
+        """Copies a clip out of its slot and gives the slot back."""
+        clip = CutClip(
+            messages.info_from_message(message["source"]),
+            messages.window_from_message(message["window"]),
+            self._copy_slot(message["slot"]),
+        )
+        self.send({"kind": "release", "slot": message["slot"]})
+        return clip
+
+    def _copy_slot(self, slot: int) -> UInt8[np.ndarray, "num_frames height width 3"]:
+        num_bytes = self._settings.clip_bytes
+        pixels = np.frombuffer(self._memory, np.uint8, num_bytes, slot * num_bytes)
+        return pixels.reshape(self._settings.clip_shape).copy()
+
+    def _crash(self) -> RecordError:
+        status = self.process.wait()
+        how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
+        detail = self._stderr_tail()
+        return RecordError(
+            QuarantineReason.DECODER_CRASH,
+            f"the decoding process died ({how}){': ' + detail if detail else ''}",
+        )
+
+    def _stderr_tail(self) -> str:
+        """The last line that the child wrote for people; the reason, if it died in Python."""
+        size_bytes = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, size_bytes - _STDERR_TAIL_BYTES))
+        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+        return lines[-1].strip() if lines else ""
+
+
+def _spawn(socket_fd: int, memory_fd: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Starts the child as a program of its own.
+
+    Not through multiprocessing, which would import the parent's main module again, and with it
+    all that a job or a worker of the engine imports.
+    """
+    python_path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "pipeline.decoding.child", str(socket_fd), str(memory_fd)],
+        pass_fds=(socket_fd, memory_fd),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+        env={**os.environ, "PYTHONPATH": python_path},
+    )
+
+
+def _end(process: subprocess.Popen[bytes], connection: Connection) -> None:
+    connection.close()
+    process.kill()
+    process.wait()
+
+
+def _anonymous_file(num_bytes: int) -> int:
+    """A file descriptor of memory without a name; an unlinked file where there is none."""
+    if hasattr(os, "memfd_create"):
+        memory_fd = os.memfd_create("clips", os.MFD_CLOEXEC)
+    else:
+        with tempfile.TemporaryFile() as file:
+            memory_fd = os.dup(file.fileno())
+    os.ftruncate(memory_fd, num_bytes)
+    return memory_fd

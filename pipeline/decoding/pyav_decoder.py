@@ -1,0 +1,197 @@
+"""The primary decoder: PyAV, read sequentially.
+
+The timeline comes from the packets' timestamps without decoding. What is shown is what a player
+shows: packets outside an edit list are left out, times count from the first displayed frame
+(whatever its own timestamp, a negative one included), and frames come in display order. Where
+packets do not tell which frames will appear, reading notices the difference and fails, and
+`PyAVTwoPassDecoder` decodes the file twice instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from fractions import Fraction
+from itertools import chain
+from typing import cast
+
+import av.error
+import numpy as np
+from av.buffer import Buffer
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+from jaxtyping import UInt8
+
+from pipeline.decoding.container_scan import open_video, scan_packets, timeline_of
+from pipeline.decoding.interface import (
+    DecodeConfig,
+    FrameTimeline,
+    VideoDecoder,
+    check_file,
+    check_frame_size,
+)
+from pipeline.decoding.orientation import (
+    Orientation,
+    square_pixel_width,
+    with_square_pixels,
+)
+from pipeline.errors import QuarantineReason, RecordError
+from pipeline.records import VideoInfo
+
+
+class PyAVDecoder(VideoDecoder):
+    """Times from the packets, then one decoding pass that checks every frame against them."""
+
+    name = "pyav"
+
+    def __init__(self, path: str, config: DecodeConfig) -> None:
+        """Opens `path`, scans its packets and decodes its first frame.
+
+        Raises:
+            RecordError: The file's own fault, see `scan_packets`.
+        """
+        check_file(path, config)
+        self._path = path
+        self._config = config
+        self._reformatter = VideoReformatter()
+        self._resources = ExitStack()
+        try:
+            self._scan = scan_packets(path, config)
+            self._timestamps: np.ndarray | None = None
+            self._timeline = self._find_timeline()
+            frames = self._open_frames()
+            first = next(frames, None)
+            if first is None:
+                raise RecordError(QuarantineReason.UNDECODABLE, "not one frame can be decoded")
+            self._info = self._describe(first)
+            self._frames: Iterator[VideoFrame] | None = chain([first], frames)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def info(self) -> VideoInfo:
+        return self._info
+
+    def timeline(self) -> FrameTimeline:
+        return self._timeline
+
+    def read_frames(
+        self, indices: Sequence[int]
+    ) -> Iterator[tuple[int, UInt8[np.ndarray, "height width 3"]]]:
+        frames, self._frames = self._frames, None
+        wanted = iter(indices)
+        index = next(wanted, None)
+        for position, frame in enumerate(frames or self._open_frames()):
+            if index is None:
+                return
+            self._check_timestamp(position, frame)
+            if position == index:
+                yield index, self._to_rgb(frame, position)
+                index = next(wanted, None)
+        if index is not None:
+            raise RecordError(
+                QuarantineReason.UNDECODABLE,
+                f"the decoder gave fewer frames than the {self._timeline.num_frames} of the "
+                f"container; frame {index} is missing",
+            )
+
+    def close(self) -> None:
+        self._frames = None
+        self._resources.close()
+
+    def _find_timeline(self) -> FrameTimeline:
+        if self._scan.has_presentation_times:
+            self._timestamps = self._scan.timestamps
+        return self._scan.timeline()
+
+    def _open_frames(self) -> Iterator[VideoFrame]:
+        self._resources.close()
+        return decoded_frames(*self._resources.enter_context(open_video(self._path, self._config)))
+
+    def _describe(self, first: VideoFrame) -> VideoInfo:
+        """The facts of the video; only a decoded frame knows its rotation."""
+        scan, timeline = self._scan, self._timeline
+        width_px, height_px = _orientation(first).shown_size(
+            square_pixel_width(first.width, scan.pixel_aspect), first.height
+        )
+        return VideoInfo(
+            width_px=width_px,
+            height_px=height_px,
+            fps=timeline.num_frames / timeline.end_s if timeline.end_s > 0 else 0.0,
+            num_frames=timeline.num_frames,
+            duration_s=timeline.end_s,
+            codec=scan.codec,
+            decoder=self.name,
+        )
+
+    def _check_timestamp(self, position: int, frame: VideoFrame) -> None:
+        if self._timestamps is None or frame.pts is None:
+            return
+        if position >= len(self._timestamps) or frame.pts != self._timestamps[position]:
+            raise RecordError(
+                QuarantineReason.UNDECODABLE,
+                f"decoded frame {position} is not the one that the packets announce",
+            )
+
+    def _to_rgb(
+        self, frame: VideoFrame, position: int
+    ) -> UInt8[np.ndarray, "shown_height shown_width 3"]:
+        if frame.is_corrupt:
+            raise RecordError(QuarantineReason.UNDECODABLE, f"frame {position} is damaged")
+        check_frame_size(frame.width, frame.height, self._config)
+        converted = self._reformatter.reformat(frame, format="rgb24", threads=1)
+        squared = with_square_pixels(converted.to_ndarray(), self._scan.pixel_aspect)
+        return _orientation(frame).apply(squared)
+
+
+class PyAVTwoPassDecoder(PyAVDecoder):
+    """Decodes once for the times and once for the pixels: slower, right where packets mislead.
+
+    Needed for streams that begin inside a group of pictures, for hidden reference frames and for
+    pictures split over packets.
+    """
+
+    name = "pyav_two_pass"
+
+    def _find_timeline(self) -> FrameTimeline:
+        scan = self._scan
+        with open_video(self._path, self._config) as (container, stream):
+            stamps = [frame.pts for frame in decoded_frames(container, stream)]
+        if not stamps:
+            raise RecordError(QuarantineReason.UNDECODABLE, "not one frame can be decoded")
+        rate_fps = scan.average_rate_fps or Fraction(1)
+        if None in stamps:
+            return timeline_of(np.arange(len(stamps)), 1 / rate_fps, 1, rate_fps)
+        timestamps = np.maximum.accumulate(np.array(stamps, np.int64))
+        return timeline_of(timestamps, scan.time_base_s, scan.last_duration, rate_fps)
+
+
+def decoded_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """All displayed frames in display order.
+
+    Raises:
+        RecordError: UNDECODABLE: the decoder refuses a packet.
+    """
+    num_packets = 0
+    try:
+        for packet in container.demux(stream):
+            # Sent to the decoder, an empty packet would end the stream early.
+            if packet.size > 0:
+                num_packets += 1
+                yield from stream.codec_context.decode(packet)
+        yield from stream.codec_context.decode(None)
+    except av.error.FFmpegError as error:
+        raise RecordError(
+            QuarantineReason.UNDECODABLE,
+            f"packet {num_packets} cannot be decoded: {error.strerror}",
+        ) from error
+
+
+def _orientation(frame: VideoFrame) -> Orientation:
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return Orientation()
+    return Orientation.from_display_matrix(bytes(cast(Buffer, matrix)))

@@ -1,0 +1,92 @@
+"""The decode stage: a work unit goes in, its clips and its end come out.
+
+Plain Python, engine or not: construct in the driver (only small configs), `setup` in the worker,
+`process` per unit, `close` at the end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from pipeline.clips import ClipConfig
+from pipeline.decoding.cutting import CutSettings, FileCutter, InProcessCutter
+from pipeline.decoding.fallback import cut_clips
+from pipeline.decoding.interface import DecodeConfig, DecodeError
+from pipeline.decoding.isolation import IsolatedCutter
+from pipeline.errors import PipelineError, QuarantineReason, RecordError
+from pipeline.preprocessing import PreprocessConfig
+from pipeline.records import Clip, Quarantine, UnitEnd, WorkUnit
+from pipeline.storage import StorageConfig, local_copy
+from sweettok.geometry import ClipGeometry
+
+logger = logging.getLogger(__name__)
+
+_MAX_MESSAGE_CHARACTERS = 500
+
+
+class DecodeStage:
+    """Turns each unit into its clips, then one `UnitEnd`; never raises for one video's fault."""
+
+    def __init__(
+        self,
+        decode: DecodeConfig,
+        clips: ClipConfig,
+        preprocess: PreprocessConfig,
+        geometry: ClipGeometry,
+        storage: StorageConfig,
+    ) -> None:
+        self.settings = CutSettings(decode, clips, preprocess, geometry)
+        self.storage = storage
+        self._cutter: FileCutter | None = None
+
+    def setup(self) -> None:
+        """Prepares the decoder; the child process itself starts with the first unit."""
+        is_isolated = self.settings.decode.isolation == "process"
+        self._cutter = (IsolatedCutter if is_isolated else InProcessCutter)(self.settings)
+
+    def process(self, unit: WorkUnit) -> Iterator[Clip | UnitEnd]:
+        """Yields the clips of `unit`, then its end.
+
+        If the end carries a quarantine, the clips yielded before it are not to be kept.
+
+        Raises:
+            PipelineError: Not the video's fault, such as a store without a driver.
+        """
+        assert self._cutter is not None, "call setup first"
+        num_clips = 0
+        quarantine = None
+        try:
+            max_bytes = self.settings.decode.max_file_bytes
+            with local_copy(unit.uri, self.storage, max_bytes=max_bytes) as path:
+                for clip in cut_clips(path, unit, self.settings, self._cutter):
+                    num_clips += 1
+                    yield clip
+        except RecordError as error:
+            quarantine = quarantine_of(error)
+        except PipelineError:
+            raise
+        except Exception as error:  # the record boundary: nowhere else
+            logger.exception("unexpected failure on %s", unit.uri)
+            message = f"{type(error).__name__}: {error}"
+            quarantine = quarantine_of(
+                DecodeError(QuarantineReason.UNDECODABLE, message, error_class=type(error).__name__)
+            )
+        yield UnitEnd(unit, 0 if quarantine else num_clips, quarantine)
+
+    def close(self) -> None:
+        """Ends the child process; safe to call twice."""
+        if self._cutter is not None:
+            self._cutter.close()
+
+
+def quarantine_of(error: RecordError) -> Quarantine:
+    """The quarantine that `error` means for its unit."""
+    failure = DecodeError.from_error(error, attempts=getattr(error, "attempts", 1))
+    return Quarantine(
+        reason=failure.reason,
+        stage=failure.stage,
+        error_class=failure.error_class,
+        message=" ".join(str(failure).split())[:_MAX_MESSAGE_CHARACTERS],
+        attempts=failure.attempts,
+    )

@@ -1,0 +1,93 @@
+"""The encode stage: clips in, token ids out. Knows nothing of the engine that feeds it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pydantic
+import torch
+
+from pipeline.errors import PipelineError
+from pipeline.records import Clip, TokenizedClip
+from sweettok import SweetTok, pixels_to_video
+from sweettok.strict_config import StrictConfig
+
+
+class EncodeConfig(StrictConfig):
+    """How clips are encoded.
+
+    Attributes:
+        batch_size: Clips per forward pass.
+        num_actors: Encoder processes of the whole run; with GPUs, one per GPU share.
+        num_cpus_per_actor: CPU cores (and torch threads) of each encoder.
+        num_gpus_per_actor: GPU share of each encoder; 0 encodes on the CPU, null takes one GPU
+            when the cluster has any.
+        precision: "fp32", or "bf16" (autocast, GPU only). Part of the dataset's lineage: a near
+            tie between two words can fall differently in another precision.
+    """
+
+    batch_size: int = pydantic.Field(default=8, ge=1)
+    num_actors: int = pydantic.Field(default=1, ge=1)
+    num_cpus_per_actor: float = pydantic.Field(default=1, gt=0)
+    num_gpus_per_actor: float | None = pydantic.Field(default=None, ge=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class EncodeStage:
+    """Encodes clips with a saved tokenizer.
+
+    Args:
+        tokenizer_directory: Directory written by `SweetTok.save_pretrained`.
+        config: Precision and threads; the batch size is the caller's business.
+        use_gpu: Whether to encode on the current CUDA device.
+    """
+
+    def __init__(
+        self, tokenizer_directory: str | Path, config: EncodeConfig, *, use_gpu: bool = False
+    ) -> None:
+        self._directory = tokenizer_directory
+        self._config = config
+        self._device = torch.device("cuda" if use_gpu else "cpu")
+        self._model: SweetTok | None = None
+
+    def setup(self) -> None:
+        """Loads the weights; called once in the process that encodes.
+
+        Raises:
+            CheckpointError: The tokenizer is incomplete or was altered.
+            PipelineError: bf16 was asked for without a GPU.
+        """
+        if self._config.precision == "bf16" and self._device.type == "cpu":
+            raise PipelineError(
+                "encode.precision is bf16, but this encoder has no GPU (bf16 on most CPUs is "
+                "hundreds of times slower); use fp32 or give it one with encode.num_gpus_per_actor"
+            )
+        if self._device.type == "cpu":
+            torch.set_num_threads(max(1, int(self._config.num_cpus_per_actor)))
+        self._model = SweetTok.from_pretrained(self._directory).to(self._device)
+
+    def process(self, clips: Sequence[Clip]) -> list[TokenizedClip]:
+        """Encodes one batch of clips, in their order."""
+        assert self._model is not None, "setup() comes first"
+        if not clips:
+            return []
+        pixels = torch.from_numpy(np.stack([clip.frames for clip in clips]))
+        autocast = self._config.precision == "bf16"
+        with (
+            torch.inference_mode(),
+            torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=autocast),
+        ):
+            tokens = self._model.encode(pixels_to_video(pixels.to(self._device)))
+        spatial = tokens.spatial.to(torch.int16).cpu().numpy()
+        temporal = tokens.temporal.to(torch.int16).cpu().numpy()
+        return [
+            TokenizedClip(clip.unit, clip.window, clip.source, spatial[row], temporal[row])
+            for row, clip in enumerate(clips)
+        ]
+
+    def close(self) -> None:
+        """Releases the weights."""
+        self._model = None

@@ -1,0 +1,198 @@
+"""The typed records of the data's way through the pipeline, in order.
+
+    ListedVideo → WorkUnit → Clip … UnitEnd → TokenizedClip … UnitEnd → dataset rows → commit
+
+Every record is small, frozen and picklable; only `Clip` carries pixels. A stage takes one record
+type and yields the next one, knows nothing of the engine, and never raises for one video's fault:
+that fault travels as the `quarantine` of the video's `UnitEnd`.
+
+Ids are hashes of content-stable facts, fixed at the source: the same listing gives the same ids
+on every machine, in every run, for any number of workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.errors import QuarantineReason
+
+
+def stable_id(*parts: object) -> str:
+    """A 32-digit hexadecimal id (128 bits of SHA-256) of the parts' texts, order mattering."""
+    digest = hashlib.sha256()
+    for part in parts:
+        text = str(part).encode()
+        digest.update(len(text).to_bytes(8, "little"))
+        digest.update(text)
+    return digest.hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedVideo:
+    """One input as the listing saw it; not a byte of it has been read.
+
+    Attributes:
+        uri: Absolute, canonical URI with its scheme ("file:///…", "s3://…").
+        size_bytes: Size that the store reports.
+        version: What the store offers to tell changes apart: an etag or a modification time.
+        attributes: The user's own columns (caption, label, split …), carried to every clip row.
+    """
+
+    uri: str
+    size_bytes: int
+    version: str
+    attributes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def video_id(self) -> str:
+        """Identity of the input: a hash of its URI."""
+        return stable_id("video", self.uri)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells changed from unchanged: a hash of size and version."""
+        return stable_id("fingerprint", self.size_bytes, self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkUnit:
+    """One piece of work: a video that is not in the dataset yet at this fingerprint.
+
+    All rows of a unit are committed together or not at all.
+    """
+
+    video_id: str
+    uri: str
+    fingerprint: str
+    size_bytes: int
+    attributes: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_listed(cls, video: ListedVideo) -> WorkUnit:
+        """The unit that covers the whole of `video`."""
+        return cls(video.video_id, video.uri, video.fingerprint, video.size_bytes, video.attributes)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What a decoder says of a video before any frame is asked for.
+
+    Attributes:
+        width_px, height_px: Size as displayed (rotation and pixel aspect applied).
+        fps: Average frame rate in frames per second.
+        num_frames: Number of displayed frames that the container promises; None if it says nothing.
+        duration_s: Duration in seconds; None if the container says nothing.
+        codec: The codec's FFmpeg name, such as "h264".
+        decoder: Name of the decoder implementation that read it.
+    """
+
+    width_px: int
+    height_px: int
+    fps: float
+    num_frames: int | None
+    duration_s: float | None
+    codec: str
+    decoder: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClipWindow:
+    """Which frames of a video make one clip.
+
+    Attributes:
+        clip_index: Position among the video's clips, from 0.
+        frame_indices: Display-order frame numbers, one per clip frame; padding repeats the last.
+        start_s: Presentation time of the first frame, in seconds from the video's first frame.
+        end_s: Presentation time at which the last real frame ends.
+        num_padded_frames: How many frames at the end are repeats of the last real one.
+    """
+
+    clip_index: int
+    frame_indices: tuple[int, ...]
+    start_s: float
+    end_s: float
+    num_padded_frames: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A cut clip on its way to the encoder.
+
+    Attributes:
+        unit: The unit it belongs to.
+        window: Which frames it holds.
+        source: What the decoder said of the video.
+        frames: uint8 array [num_frames, height, width, 3], RGB, in [0, 255], contiguous.
+    """
+
+    unit: WorkUnit
+    window: ClipWindow
+    source: VideoInfo
+    frames: np.ndarray
+
+    @property
+    def clip_id(self) -> str:
+        """Identity of the clip: which video, in which state, which window."""
+        return clip_id(self.unit, self.window)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedClip:
+    """A clip after the encoder: token ids in the place of pixels.
+
+    Attributes:
+        spatial_tokens: int16 array [num_spatial_tokens], ids into the spatial codebook.
+        temporal_tokens: int16 array [num_temporal_tokens], ids into the temporal codebook.
+    """
+
+    unit: WorkUnit
+    window: ClipWindow
+    source: VideoInfo
+    spatial_tokens: np.ndarray
+    temporal_tokens: np.ndarray
+
+    @property
+    def clip_id(self) -> str:
+        """The id of the clip it was made from."""
+        return clip_id(self.unit, self.window)
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Why a unit gave no clip.
+
+    Attributes:
+        reason: Typed reason.
+        stage: Stage that found it: "read", "decode" or "cut".
+        error_class: Name of the underlying exception's class.
+        message: One line for people, at most 500 characters.
+        attempts: How many decoders tried.
+    """
+
+    reason: QuarantineReason
+    stage: str
+    error_class: str
+    message: str
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class UnitEnd:
+    """Closes a unit: how many clips it gave, or why it gave none.
+
+    A unit is complete once its end and that many clips have arrived, in any order. With a
+    quarantine, clips of the unit that were already on their way are dropped.
+    """
+
+    unit: WorkUnit
+    num_clips: int
+    quarantine: Quarantine | None = None
+
+
+def clip_id(unit: WorkUnit, window: ClipWindow) -> str:
+    """Id of the clip that `window` cuts from `unit`."""
+    frames = ",".join(map(str, window.frame_indices))
+    return stable_id("clip", unit.video_id, unit.fingerprint, window.clip_index, frames)

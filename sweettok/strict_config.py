@@ -1,0 +1,125 @@
+"""Strict, typed, frozen configuration: one readable YAML per run, no key that nothing reads.
+
+A component declares its settings as a subclass of `StrictConfig` in its own module. `load_config`
+reads a YAML file into such a class, applies `a.b=value` overrides, and turns every fault into one
+`ConfigError` that names the file, the dotted path, the value and what would be right.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar, get_args
+
+import pydantic
+import yaml
+
+from sweettok.errors import ConfigError
+
+ConfigT = TypeVar("ConfigT", bound="StrictConfig")
+
+
+class StrictConfig(pydantic.BaseModel):
+    """Base of all configuration objects: frozen, unknown keys refused, no NaN or infinity."""
+
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
+    )
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], *, origin: str = "config") -> Self:
+        """Builds the config from plain values; raises `ConfigError` naming `origin` and path."""
+        try:
+            return cls.model_validate(dict(values))
+        except pydantic.ValidationError as error:
+            raise ConfigError(_readable(cls, error, origin)) from None
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The complete configuration as plain values (the inverse of `from_mapping`)."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        """The complete configuration as YAML text, keys in declaration order."""
+        return yaml.safe_dump(self.to_mapping(), sort_keys=False, allow_unicode=True)
+
+
+def load_config(
+    config_class: type[ConfigT], path: str | Path, overrides: Iterable[str] = ()
+) -> ConfigT:
+    """Reads `path` into `config_class`, `overrides` ("a.b=value", value in YAML) applied on top.
+
+    Raises:
+        ConfigError: The file is missing or no mapping, a key is unknown, a value has a wrong type.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}); give --config FILE"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: must hold a mapping of keys, found {type(values).__name__}")
+    for override in overrides:
+        _apply_override(values, override)
+    return config_class.from_mapping(values, origin=str(path))
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    dotted, separator, text = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not separator or not all(keys):
+        raise ConfigError(f"--set {override!r}: write it as a.b=value")
+    node = values
+    for key in keys[:-1]:
+        child = node.get(key)
+        if child is None:
+            child = node[key] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override!r}: {key!r} holds a value, not a section")
+        node = child
+    try:
+        node[keys[-1]] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value") from None
+
+
+def _readable(cls: type[StrictConfig], error: pydantic.ValidationError, origin: str) -> str:
+    lines = []
+    for item in error.errors():
+        dotted = ".".join(str(part) for part in item["loc"]) or "(top level)"
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{origin}: {dotted}: unknown key{_suggestion(cls, item['loc'])}")
+        elif item["type"] == "missing":
+            lines.append(f"{origin}: {dotted}: required, but not given")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            shown = repr(item["input"])
+            value = f" (got {shown})" if len(shown) <= 80 else ""
+            lines.append(f"{origin}: {dotted}: {message}{value}")
+    return "\n".join(lines)
+
+
+def _suggestion(cls: type[StrictConfig], location: tuple[int | str, ...]) -> str:
+    node: type[pydantic.BaseModel] = cls
+    for part in location[:-1]:
+        found = _section_class(node, str(part))
+        if found is None:
+            return ""
+        node = found
+    known = list(node.model_fields)
+    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else f" (known here: {', '.join(known)})"
+
+
+def _section_class(node: type[pydantic.BaseModel], name: str) -> type[pydantic.BaseModel] | None:
+    field = node.model_fields.get(name)
+    if field is None:
+        return None
+    for candidate in (field.annotation, *get_args(field.annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, pydantic.BaseModel):
+            return candidate
+    return None

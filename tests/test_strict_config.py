@@ -1,0 +1,72 @@
+"""Configuration files: every fault is one error with the dotted path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.tokenization import TokenizeConfig
+from pipeline.training.config import TrainConfig
+from sweettok.errors import ConfigError
+from sweettok.strict_config import load_config
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+@pytest.mark.parametrize(
+    ("name", "config_class"),
+    [
+        ("train_tiny.yaml", TrainConfig),
+        ("train_base.yaml", TrainConfig),
+        ("tokenize_corpus.yaml", TokenizeConfig),
+    ],
+)
+def test_shipped_configs_load_and_print_what_they_are(
+    name: str, config_class: type[TrainConfig] | type[TokenizeConfig], tmp_path: Path
+) -> None:
+    config = load_config(config_class, CONFIGS / name)
+    (tmp_path / "printed.yaml").write_text(config.to_yaml())
+    assert load_config(config_class, tmp_path / "printed.yaml") == config
+
+
+def test_overrides_win_and_are_typed() -> None:
+    config = load_config(
+        TrainConfig,
+        CONFIGS / "train_tiny.yaml",
+        ["optimizer.learning_rate=1e-4", "run.output=elsewhere", "data.clips.target_fps=8"],
+    )
+    assert config.optimizer.learning_rate == 1e-4
+    assert config.run.output == "elsewhere"
+    assert config.data.clips.target_fps == 8.0
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.learning_rat=1", r"optimizer\.learning_rat: unknown key \(did you mean"),
+        ("model.geometry.frames=1", r"model\.geometry\.frames: unknown key"),
+        ("schedule.num_steps=many", r"schedule\.num_steps: .*integer.*'many'"),
+        ("schedule.num_steps=0", r"schedule\.num_steps: .*greater than or equal to 1"),
+        ("model.geometry.num_frames=16", r"model\.geometry: num_frames must be 1 \+ a multiple"),
+        ("nonsense", "write it as a.b=value"),
+        ("schedule.num_steps.deeper=1", "holds a value, not a section"),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_error(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(TrainConfig, CONFIGS / "train_tiny.yaml", [override])
+
+
+def test_a_missing_file_and_a_missing_key_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read"):
+        load_config(TrainConfig, tmp_path / "nowhere.yaml")
+    values = yaml.safe_load((CONFIGS / "tokenize_corpus.yaml").read_text())
+    del values["tokenizer"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(ConfigError, match=r"config\.yaml: tokenizer: required"):
+        load_config(TokenizeConfig, tmp_path / "config.yaml")
+    (tmp_path / "list.yaml").write_text("- a\n")
+    with pytest.raises(ConfigError, match="must hold a mapping"):
+        load_config(TokenizeConfig, tmp_path / "list.yaml")
