@@ -7,6 +7,7 @@ import os
 
 import pydantic
 import ray
+import ray.data
 
 from pipeline.errors import PipelineError
 from sweettok.strict_config import StrictConfig
@@ -42,10 +43,14 @@ def connect(config: ClusterConfig) -> None:
     if ray.is_initialized():
         return
     address = config.address or os.environ.get("RAY_ADDRESS")
-    # The pipeline prints its own progress; Ray's bars and usage notices would drown it.
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    # The pipeline prints its own progress; Ray Data's bars would drown it.
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    for chatty in ("ray.data", "ray._private.authentication"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     runtime_env = {"env_vars": WORKER_ENVIRONMENT}
     if address:
         try:
@@ -60,7 +65,7 @@ def connect(config: ClusterConfig) -> None:
         ray.init(
             num_cpus=config.num_cpus,
             object_store_memory=config.object_store_bytes,
-            include_dashboard=False,
+            include_dashboard=True,  # Ray Train asks it for the state of its workers
             runtime_env=runtime_env,
             logging_level=logging.WARNING,
         )

@@ -45,11 +45,13 @@ class EngineConfig(StrictConfig):
     Attributes:
         num_decode_tasks: Decode tasks at one time; null lets Ray Data use the free cores.
         num_cpus_per_decode_task: CPU cores that one decode task reserves.
+        memory_bytes_per_decode_task: Memory that one decode task reserves, in bytes.
         no_progress_timeout_s: A run that finishes nothing for so long is stopped with an error.
     """
 
     num_decode_tasks: int | None = pydantic.Field(default=None, ge=1)
     num_cpus_per_decode_task: float = pydantic.Field(default=1, gt=0)
+    memory_bytes_per_decode_task: int = pydantic.Field(default=512 * 2**20, ge=1)
     no_progress_timeout_s: float = pydantic.Field(default=1800, gt=0)
 
 
@@ -66,6 +68,13 @@ class DecodeSpec:
     settings: CutSettings
     storage: StorageConfig
     table_bytes: int = 16 * 2**20
+
+    def stage(self) -> DecodeStage:
+        """The stage, not set up yet."""
+        parts = self.settings
+        return DecodeStage(
+            parts.decode, parts.clips, parts.preprocess, parts.geometry, self.storage
+        )
 
 
 def run_in_process(
@@ -113,6 +122,9 @@ def decode_on_ray(
         batch_format="pyarrow",
         batch_size=1,
         num_cpus=engine.num_cpus_per_decode_task,
+        # Encoders reserve none: Ray Data fuses stages of equal demands, and decoding would then
+        # happen inside the encoder's process, one after the other.
+        memory=engine.memory_bytes_per_decode_task,
         compute=ray.data.TaskPoolStrategy(size=engine.num_decode_tasks),
     )
 
@@ -123,7 +135,7 @@ def run_on_ray(
     encode: EncodeConfig,
     engine: EngineConfig,
     target: CommitTarget,
-) -> CommitSummary:
+) -> EngineResult:
     """Runs the stages on the connected Ray cluster and commits what they give.
 
     Raises:
@@ -179,6 +191,20 @@ class Progress:
     num_quarantined: int = 0
 
 
+@dataclass(frozen=True)
+class EngineResult:
+    """What a run on Ray gave.
+
+    Attributes:
+        committed: What was committed.
+        steady_clips_per_s: Clips per second between the first and the last tokens that came out
+            of the encoders: start-up and commit left out; 0 if all came at once.
+    """
+
+    committed: CommitSummary
+    steady_clips_per_s: float
+
+
 _STAGE_OF_THIS_PROCESS: dict[str, DecodeStage] = {}
 
 
@@ -189,7 +215,7 @@ def _decode_stage(spec: DecodeSpec) -> DecodeStage:
         for stage in _STAGE_OF_THIS_PROCESS.values():
             stage.close()
         _STAGE_OF_THIS_PROCESS.clear()
-        stage = DecodeStage(spec.settings, spec.storage)
+        stage = spec.stage()
         stage.setup()
         _STAGE_OF_THIS_PROCESS[key] = stage
     return _STAGE_OF_THIS_PROCESS[key]
@@ -238,13 +264,20 @@ class _StreamCommitter:
         self._committer = target.committer()
         self._num_clips = self._num_units = self._num_quarantined = 0
 
-    def consume(self, stream: ray.data.DataIterator) -> CommitSummary:
+    def consume(self, stream: ray.data.DataIterator) -> EngineResult:
+        first_s, num_first = None, 0
+        last_s = 0.0
         for table in stream.iter_batches(batch_size=None, batch_format="pyarrow"):
             for record in table_to_records(table):
                 assert isinstance(record, TokenizedClip | UnitEnd)
                 self._count(record)
                 self._committer.add(record)
-        return self._committer.close()
+            last_s = time.monotonic()
+            if first_s is None and self._num_clips:
+                first_s, num_first = last_s, self._num_clips
+        duration_s = 0.0 if first_s is None else last_s - first_s
+        rate = (self._num_clips - num_first) / duration_s if duration_s > 0 else 0.0
+        return EngineResult(self._committer.close(), rate)
 
     def progress(self) -> Progress:
         return Progress(self._num_clips, self._num_units, self._num_quarantined)
@@ -259,7 +292,7 @@ class _StreamCommitter:
 
 def _watch(
     committer: Any, result: ray.ObjectRef, num_units: int, engine: EngineConfig
-) -> CommitSummary:
+) -> EngineResult:
     last, changed_at = Progress(), time.monotonic()
     while True:
         ready, _ = ray.wait([result], timeout=PROGRESS_INTERVAL_S)

@@ -19,7 +19,7 @@ from pipeline.storage import (
     is_local,
     local_path,
     open_filesystem,
-    read_failure,
+    typed_read_errors,
     with_retries,
 )
 from sweettok.strict_config import StrictConfig
@@ -164,14 +164,12 @@ def _list_remote(root: str, config: SourceConfig) -> Iterator[ListedVideo]:
     filesystem, path = open_filesystem(root, config.storage)
 
     def find() -> dict[str, dict[str, Any]]:
-        try:
+        with typed_read_errors(root):
             if glob.has_magic(path) and not filesystem.exists(path):
                 return _glob_remote(filesystem, path)
             if filesystem.isfile(path):
                 return {path: filesystem.info(path)}
             return dict(filesystem.find(path, detail=True))
-        except OSError as error:
-            raise read_failure(error) from error
 
     try:
         found = with_retries(find, config.storage)

@@ -6,6 +6,7 @@ Credentials are never part of a configuration: each file system finds them in it
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import stat
@@ -156,7 +157,7 @@ def with_retries(action: Callable[[], _ResultT], config: StorageConfig) -> _Resu
 
 def _download(uri: str, config: StorageConfig, copy: IO[bytes], max_bytes: int) -> None:
     filesystem, path = open_filesystem(uri, config)
-    try:
+    with typed_read_errors(uri):
         promised_bytes = filesystem.info(path)["size"]
         _check_size(promised_bytes or 0, max_bytes)
         num_bytes = 0
@@ -165,8 +166,6 @@ def _download(uri: str, config: StorageConfig, copy: IO[bytes], max_bytes: int) 
                 num_bytes += len(block)
                 _check_size(num_bytes, max_bytes)
                 copy.write(block)
-    except OSError as error:
-        raise read_failure(error) from error
     if promised_bytes is not None and num_bytes != promised_bytes:
         raise TransientError(f"{num_bytes} of {promised_bytes} bytes arrived")
 
@@ -180,7 +179,36 @@ def _check_size(num_bytes: int, max_bytes: int) -> None:
         )
 
 
-def read_failure(error: OSError) -> RecordError | TransientError:
+@contextmanager
+def typed_read_errors(uri: str) -> Iterator[None]:
+    """Turns a driver's exceptions into ours.
+
+    Raises:
+        RecordError: The input is missing or forbidden.
+        TransientError: Anything that a retry may cure.
+        SourceError: There are no credentials at all, which is no single input's fault.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _read_failure(error) from error
+    except _driver_errors(uri) as error:
+        if "Credentials" in type(error).__name__:
+            raise SourceError(
+                f"{uri}: {error}; give credentials through the environment, or set "
+                "source.storage.anonymous for public data"
+            ) from error
+        raise TransientError(f"reading failed: {error}") from error
+
+
+def _driver_errors(uri: str) -> tuple[type[Exception], ...]:
+    """What the driver of `uri` raises beside `OSError`; imported only when something went wrong."""
+    if uri.partition("://")[0] in _S3_PROTOCOLS:
+        return (importlib.import_module("botocore.exceptions").BotoCoreError,)
+    return ()
+
+
+def _read_failure(error: OSError) -> RecordError | TransientError:
     """What a failed read means: lasting for a missing or forbidden file, else worth a retry."""
     detail = " ".join((error.strerror or str(error)).split()) or type(error).__name__
     if isinstance(error, FileNotFoundError | NotADirectoryError):
@@ -198,7 +226,7 @@ def _check_readable(path: str) -> None:
         with open(path, "rb"):
             pass
     except OSError as error:
-        failure = read_failure(error)
+        failure = _read_failure(error)
         if isinstance(failure, TransientError):
             failure = RecordError(QuarantineReason.READ_ERROR, str(failure), stage="read")
         raise failure from error

@@ -23,9 +23,10 @@ import sweettok
 from pipeline.clips import ClipConfig
 from pipeline.cluster import ClusterConfig, connect
 from pipeline.dataset import CommitConfig, CommitSummary, Lineage, TokenDataset
+from pipeline.decoding.cutting import CutSettings
 from pipeline.decoding.interface import DecodeConfig
 from pipeline.encoding import EncodeConfig
-from pipeline.engine import CommitTarget, DecodeSpec, EngineConfig, run_on_ray
+from pipeline.engine import CommitTarget, DecodeSpec, EngineConfig, EngineResult, run_on_ray
 from pipeline.errors import DatasetError
 from pipeline.listing import SourceConfig, list_videos
 from pipeline.planning import PlanCounts, plan_units
@@ -90,6 +91,7 @@ class TokenizeSummary:
         num_unchanged: Inputs that the dataset already had, or that another run finished meanwhile.
         num_clips: Clips committed by this run.
         duration_s: Seconds from the first listed input to the last commit.
+        steady_clips_per_s: Clips per second once the encoders were at work.
     """
 
     run_id: str
@@ -101,6 +103,7 @@ class TokenizeSummary:
     num_unchanged: int
     num_clips: int
     duration_s: float
+    steady_clips_per_s: float
 
     def lines(self) -> list[str]:
         """The summary for people."""
@@ -113,8 +116,9 @@ class TokenizeSummary:
         rate = self.num_clips / self.duration_s if self.duration_s else 0.0
         return [
             accounts,
-            f"{self.num_clips} clips in {self.duration_s:.1f} s ({rate:.1f} clips/s, start-up "
-            f"included) → {self.dataset_uri} version {self.dataset_version}",
+            f"{self.num_clips} clips in {self.duration_s:.1f} s ({rate:.1f} clips/s with start-up, "
+            f"{self.steady_clips_per_s:.1f} without) → {self.dataset_uri} version "
+            f"{self.dataset_version}",
         ]
 
 
@@ -147,12 +151,12 @@ def tokenize_corpus(config: TokenizeConfig) -> TokenizeSummary:
         counts.num_quarantined,
     )
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
-    committed = CommitSummary()
+    result = EngineResult(CommitSummary(), 0.0)
     if units:
         dataset.write_run_file(run_id, "config.yaml", config.to_yaml())
-        committed = _run(config, model_config, units, run_id)
+        result = _run(config, model_config, units, run_id)
         dataset.refresh()
-    summary = _summary(run_id, dataset, counts, committed, time.monotonic() - started_s)
+    summary = _summary(run_id, dataset, counts, result, time.monotonic() - started_s)
     if units:
         text = json.dumps(dataclasses.asdict(summary), indent=2) + "\n"
         dataset.write_run_file(run_id, "summary.json", text)
@@ -186,14 +190,12 @@ def build_lineage(
 
 def _run(
     config: TokenizeConfig, model_config: SweetTokConfig, units: list[WorkUnit], run_id: str
-) -> CommitSummary:
+) -> EngineResult:
     connect(config.cluster)
     return run_on_ray(
         units,
         DecodeSpec(
-            CutSettings(
-                config.decode, config.clips, config.preprocess, clip_size(model_config.geometry)
-            ),
+            CutSettings(config.decode, config.clips, config.preprocess, model_config.geometry),
             config.source.storage,
         ),
         config.encode,
@@ -206,9 +208,10 @@ def _summary(
     run_id: str,
     dataset: TokenDataset,
     counts: PlanCounts,
-    committed: CommitSummary,
+    result: EngineResult,
     duration_s: float,
 ) -> TokenizeSummary:
+    committed = result.committed
     done = committed.num_videos + committed.num_quarantined
     summary = TokenizeSummary(
         run_id=run_id,
@@ -220,6 +223,7 @@ def _summary(
         num_unchanged=counts.num_listed - done,
         num_clips=committed.num_clips,
         duration_s=duration_s,
+        steady_clips_per_s=result.steady_clips_per_s,
     )
     planned = counts.num_new + counts.num_changed
     if done + committed.num_skipped < planned:

@@ -11,7 +11,13 @@ import pytest
 from deltalake import DeltaTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from token_samples import (
+
+from pipeline.dataset import CommitConfig, CommitSummary, Committer, TokenDataset
+from pipeline.dataset.assembly import UnitAssembler
+from pipeline.errors import DatasetError, PipelineError
+from pipeline.planning import plan_units
+from pipeline.records import UnitEnd
+from tests.token_samples import (
     commit_all,
     corpus,
     flat,
@@ -24,12 +30,6 @@ from token_samples import (
     unit_records,
     work_unit,
 )
-
-from pipeline.dataset import CommitConfig, CommitSummary, Committer, TokenDataset
-from pipeline.dataset.assembly import UnitAssembler
-from pipeline.errors import DatasetError, PipelineError
-from pipeline.planning import plan_units
-from pipeline.records import UnitEnd
 
 
 @pytest.fixture

@@ -16,7 +16,13 @@ import pytest
 from deltalake import DeltaTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from token_samples import (
+
+from pipeline.dataset import CommitConfig, CommitSummary, Committer, TokenDataset
+from pipeline.dataset.assembly import CompletedUnit
+from pipeline.dataset.rows import token_rows
+from pipeline.dataset.video_table import CommitConflictError
+from pipeline.planning import plan_units
+from tests.token_samples import (
     commit_all,
     corpus,
     flat,
@@ -28,12 +34,6 @@ from token_samples import (
     unit_records,
     work_unit,
 )
-
-from pipeline.dataset import CommitConfig, CommitSummary, Committer, TokenDataset
-from pipeline.dataset.assembly import CompletedUnit
-from pipeline.dataset.rows import token_rows
-from pipeline.dataset.video_table import CommitConflictError
-from pipeline.planning import plan_units
 
 
 @pytest.fixture

@@ -18,13 +18,13 @@ from pathlib import Path
 import botocore.session
 import polars as pl
 import pytest
-from token_samples import listed_video, quarantined, sample_lineage, unit_records, work_unit
 
 from pipeline.dataset import CommitConfig, CommitSummary, Committer, TokenDataset
 from pipeline.dataset.storage_options import delta_storage_options
 from pipeline.errors import DatasetError, LineageError
 from pipeline.planning import plan_units
 from pipeline.storage import StorageConfig
+from tests.token_samples import listed_video, quarantined, sample_lineage, unit_records, work_unit
 
 SECRET = "a-secret-that-must-not-be-stored"
 

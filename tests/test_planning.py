@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
-from token_samples import listed_video
 
 from pipeline.planning import PlanCounts, plan_units
 from pipeline.records import ListedVideo
+from tests.token_samples import listed_video
 
 NAMES = st.sampled_from("abcdefgh")
 VERSIONS = st.sampled_from("12")

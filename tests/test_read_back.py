@@ -10,9 +10,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
-from token_samples import quarantined, sample_lineage, unit_records, work_unit
 
 from pipeline.dataset import CommitConfig, Committer, TokenDataset
+from tests.token_samples import quarantined, sample_lineage, unit_records, work_unit
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
-from token_samples import (
-    listed_video,
-    quarantined,
-    sample_lineage,
-    tokenized_clip,
-    unit_records,
-    work_unit,
-)
 
 from pipeline.dataset import Committer, Lineage, TokenDataset
 from pipeline.dataset.assembly import CompletedUnit
@@ -30,6 +22,14 @@ from pipeline.errors import DatasetError, LineageError
 from pipeline.records import ClipWindow, TokenizedClip, UnitEnd
 from pipeline.storage import StorageConfig
 from sweettok.geometry import ClipGeometry
+from tests.token_samples import (
+    listed_video,
+    quarantined,
+    sample_lineage,
+    tokenized_clip,
+    unit_records,
+    work_unit,
+)
 
 WEIGHTS = bytes(range(256)) * 40_000  # several blocks
 

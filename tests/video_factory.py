@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-# 128 units per second hold 25, 30 and most other rates badly, hence a clock in 1/9000 s.
+# A clock fine enough for times that follow no frame rate, and exact at 25 and 30 fps.
 TIME_BASE = Fraction(1, 9000)
 NUM_BITS = 8
 
@@ -52,7 +52,9 @@ def make_video(
             stream.codec_context.sample_aspect_ratio = pixel_aspect
         if colorspace is not None:
             stream.codec_context.colorspace = colorspace
-        is_fixed_rate = codec in ("mpeg4", "mpeg1video", "mpeg2video", "gif") or path.suffix == ".avi"
+        is_fixed_rate = (
+            codec in ("mpeg4", "mpeg1video", "mpeg2video", "gif") or path.suffix == ".avi"
+        )
         if not is_fixed_rate:
             stream.codec_context.time_base = TIME_BASE
         audio = container.add_stream("aac", rate=48000) if with_audio else None

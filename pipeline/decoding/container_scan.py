@@ -26,7 +26,10 @@ av.logging.set_level(None)
 _PLAYLIST_FORMATS = frozenset({"hls", "concat", "dash", "imf", "webm_dash_manifest", "sdp"})
 # Formats whose duration is written in the header rather than guessed from what is there.
 _PROMISING_FORMATS = frozenset({"matroska", "webm", "flv"})
-_DURATION_TOLERANCE_S = 0.5
+# More than the last frame must be missing: its own duration is often left unsaid.
+_TOLERANCE_FRAMES = 1.5
+_GIF_TRAILER = b";"
+_GIF_TAIL_BYTES = 16
 
 
 @dataclass
@@ -34,7 +37,7 @@ class VideoScan:
     """What the container says of its video stream and of the packets that are shown.
 
     Attributes:
-        codec: The decoder's FFmpeg name.
+        codec: FFmpeg's name of the codec, such as "h264".
         width_px, height_px: Size as stored, before rotation and pixel aspect.
         pixel_aspect: Width of a pixel over its height; None if the container does not say.
         time_base_s: Unit of the timestamps, in seconds.
@@ -42,7 +45,7 @@ class VideoScan:
         last_duration: Duration of the packet shown last, in units; 0 if it does not say.
         average_rate_fps: The container's own frame rate, in frames per second, if it has one.
         has_presentation_times: Whether the timestamps are what decoded frames will carry; else
-            only their number and their distances are known.
+            only their number and their distances are right.
         num_packets: All packets, empty and hidden ones included.
         is_last_corrupt: Whether the last packet was cut.
     """
@@ -107,6 +110,8 @@ def scan_packets(path: str, config: DecodeConfig) -> VideoScan:
         collected = _collect(container, stream)
         scan = collected.result(stream)
         _check_complete(container, stream, scan, os.stat(path).st_size)
+        if container.format.name == "gif":
+            _check_gif_trailer(path)
         return scan
 
 
@@ -129,6 +134,7 @@ def timeline_of(
 
 @dataclass
 class _Collected:
+    is_avi: bool
     pts: list[int | None] = field(default_factory=list)
     dts: list[int | None] = field(default_factory=list)
     durations: list[int] = field(default_factory=list)
@@ -136,14 +142,15 @@ class _Collected:
     is_last_corrupt: bool = False
 
     def result(self, stream: VideoStream) -> VideoScan:
-        stamps, is_complete = self.pts, None not in self.pts
+        # AVI stores no presentation times, and FFmpeg's guess is wrong for reordered frames.
+        is_complete = None not in self.pts and not self.is_avi
+        stamps = self.pts
         if not is_complete:
-            # AVI keeps decoding times only; as the rate is constant their distances are right.
             stamps = self.dts if None not in self.dts else list(range(len(self.dts)))
         timestamps = np.array(stamps, np.int64)
         order = np.argsort(timestamps, kind="stable")
         return VideoScan(
-            codec=stream.codec_context.name,
+            codec=stream.codec_context.codec.canonical_name,
             width_px=stream.width,
             height_px=stream.height,
             pixel_aspect=stream.sample_aspect_ratio,
@@ -158,7 +165,7 @@ class _Collected:
 
 
 def _collect(container: InputContainer, stream: VideoStream) -> _Collected:
-    collected = _Collected()
+    collected = _Collected(is_avi=container.format.name == "avi")
     try:
         for packet in container.demux(stream):
             if packet.size == 0 and packet.dts is None:
@@ -190,14 +197,24 @@ def _check_complete(
         raise _truncated(f"packet {scan.num_packets} is cut")
     if "avi" in formats and scan.num_packets + 1 < stream.frames:
         raise _truncated(f"{scan.num_packets} of {stream.frames} promised frames are there")
-    if num_frames == 0:
-        if stream.frames:
-            raise _truncated(f"none of {stream.frames} promised frames is there")
-        raise RecordError(QuarantineReason.UNDECODABLE, "the video stream holds no frame")
     promised_s = _promised_duration_s(container, stream) if formats & _PROMISING_FORMATS else None
-    end_s = scan.timeline().end_s
-    if promised_s is not None and end_s + _DURATION_TOLERANCE_S < promised_s:
+    if num_frames == 0:
+        if stream.frames or promised_s:
+            raise _truncated("not one of the promised frames is there")
+        raise RecordError(QuarantineReason.UNDECODABLE, "the video stream holds no frame")
+    shown_s = scan.timeline().end_s
+    # The header counts from the container's zero, also when the video begins later.
+    end_s = shown_s + max(0.0, float(scan.timestamps[0] * scan.time_base_s))
+    if promised_s is not None and end_s + _TOLERANCE_FRAMES * shown_s / num_frames < promised_s:
         raise _truncated(f"{end_s:.2f} of {promised_s:.2f} promised seconds are there")
+
+
+def _check_gif_trailer(path: str) -> None:
+    """A GIF promises neither frames nor duration, but ends with a semicolon (and seldom junk)."""
+    with open(path, "rb") as file:
+        file.seek(-_GIF_TAIL_BYTES, os.SEEK_END)
+        if _GIF_TRAILER not in file.read():
+            raise _truncated("its trailer is missing")
 
 
 def _promised_duration_s(container: InputContainer, stream: VideoStream) -> float | None:

@@ -1,21 +1,21 @@
 """The second decoder: decord, trusted only where it shows the frames that the container promises.
 
-decord keeps frames that an edit list hides and can be made to repeat frames that it failed to
-decode. Hence its number of frames must be the one of the packets (where PyAV reads the container
-at all), and its fault tolerance is off: the first frame that it had to make up ends the file.
+decord keeps frames that an edit list hides, repeats frames that it failed to decode, and follows
+playlists. Hence PyAV must have read the container first, decord must count as many frames as the
+packets, and its fault tolerance is off: the first frame that it had to make up ends the file. It
+knows rotation, but not mirroring.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.decoding.container_scan import VideoScan, scan_packets
+from pipeline.decoding.container_scan import scan_packets
 from pipeline.decoding.interface import (
     DecodeConfig,
     FrameTimeline,
@@ -44,13 +44,18 @@ class DecordDecoder(VideoDecoder):
         """
         check_file(path, config)
         self._config = config
-        self._scan = _scan_if_possible(path, config)
+        self._scan = scan_packets(path, config)
         self._path = path
         self._decord = _import_decord()
         with self._decord_errors("its first frame"):
             self._reader: Any = self._open_reader()
             first = self._reader.next().asnumpy()
-        self._timeline = self._find_timeline()
+        num_frames, num_promised = len(self._reader), len(self._scan.timestamps)
+        if num_frames != num_promised:
+            raise _undecodable(
+                f"decord counts {num_frames} frames, the packets show {num_promised}"
+            )
+        self._timeline = self._scan.timeline()
         self._info = self._describe(self._shown(first))
 
     @property
@@ -95,6 +100,7 @@ class DecordDecoder(VideoDecoder):
             RuntimeError,
             AssertionError,
             StopIteration,
+            UnicodeEncodeError,
         ) as error:
             raise _undecodable(f"decord: {what}: {_first_line(error)}") from error
 
@@ -102,21 +108,7 @@ class DecordDecoder(VideoDecoder):
         self, frame: UInt8[np.ndarray, "height width 3"]
     ) -> UInt8[np.ndarray, "height square_width 3"]:
         check_frame_size(frame.shape[1], frame.shape[0], self._config)
-        pixel_aspect: Fraction | None = self._scan.pixel_aspect if self._scan else None
-        return with_square_pixels(frame, pixel_aspect)
-
-    def _find_timeline(self) -> FrameTimeline:
-        num_frames = len(self._reader)
-        if self._scan is not None:
-            num_promised = len(self._scan.timestamps)
-            if num_frames != num_promised:
-                raise _undecodable(
-                    f"decord counts {num_frames} frames, the packets show {num_promised}"
-                )
-            return self._scan.timeline()
-        spans_s = np.asarray(self._reader.get_frame_timestamp(range(num_frames)), np.float64)
-        times_s = np.maximum.accumulate(spans_s[:, 0] - spans_s[0, 0])
-        return FrameTimeline(times_s, float(max(spans_s[-1, 1] - spans_s[0, 0], times_s[-1])))
+        return with_square_pixels(frame, self._scan.pixel_aspect)
 
     def _describe(self, shown: UInt8[np.ndarray, "height width 3"]) -> VideoInfo:
         timeline = self._timeline
@@ -126,18 +118,9 @@ class DecordDecoder(VideoDecoder):
             fps=timeline.num_frames / timeline.end_s if timeline.end_s > 0 else 0.0,
             num_frames=timeline.num_frames,
             duration_s=timeline.end_s,
-            codec=self._scan.codec if self._scan else "unknown",
+            codec=self._scan.codec,
             decoder=self.name,
         )
-
-
-def _scan_if_possible(path: str, config: DecodeConfig) -> VideoScan | None:
-    try:
-        return scan_packets(path, config)
-    except RecordError as error:
-        if error.reason in (QuarantineReason.NOT_A_VIDEO, QuarantineReason.UNDECODABLE):
-            return None
-        raise
 
 
 def _import_decord() -> Any:

@@ -13,7 +13,6 @@ from pipeline.records import Clip, ClipWindow, WorkUnit
 # decoder that overlooks it (a truncation, say) must not get the chance to.
 _LIBRARY_FAILURES = frozenset(
     {
-        QuarantineReason.NOT_A_VIDEO,
         QuarantineReason.UNDECODABLE,
         QuarantineReason.DECODER_CRASH,
         QuarantineReason.DEADLINE_EXCEEDED,
@@ -62,7 +61,7 @@ def cut_with_fallback(
             return
         except RecordError as error:
             failures.append((name, error))
-            if error.reason not in _LIBRARY_FAILURES:
+            if _is_fact(error):
                 break
     raise _combined(failures)
 
@@ -71,8 +70,13 @@ def _reasons_to_try(name: DecoderName) -> frozenset[QuarantineReason]:
     return _PASS_FAILURES if name == "pyav_two_pass" else _LIBRARY_FAILURES
 
 
+def _is_fact(error: RecordError) -> bool:
+    is_final = isinstance(error, DecodeError) and error.is_final
+    return is_final or error.reason not in _LIBRARY_FAILURES
+
+
 def _combined(failures: list[tuple[DecoderName, RecordError]]) -> DecodeError:
-    facts = [error for _, error in failures if error.reason not in _LIBRARY_FAILURES]
+    facts = [error for _, error in failures if _is_fact(error)]
     if facts:
         return DecodeError.from_error(facts[0], attempts=len(failures))
     first = DecodeError.from_error(failures[0][1])

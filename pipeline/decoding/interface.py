@@ -50,6 +50,8 @@ class DecodeError(RecordError):
     Attributes:
         error_class: Name of the underlying exception's class.
         attempts: How many decoders tried.
+        is_final: The file itself is damaged, as far as this decoder can tell for sure: another
+            one could only overlook it.
     """
 
     def __init__(
@@ -60,20 +62,27 @@ class DecodeError(RecordError):
         stage: str = "decode",
         error_class: str = "RecordError",
         attempts: int = 1,
+        is_final: bool = False,
     ) -> None:
         super().__init__(reason, message, stage=stage)
         self.error_class = error_class
         self.attempts = attempts
+        self.is_final = is_final
 
     @classmethod
     def from_error(cls, error: RecordError, *, attempts: int = 1) -> DecodeError:
         """`error` with the class of its cause (or its own) and the number of attempts."""
-        if isinstance(error, DecodeError):
+        if isinstance(error, DecodeError) and error.error_class != "RecordError":
             error_class = error.error_class
         else:
             error_class = type(error.__cause__ or error).__name__
         return cls(
-            error.reason, str(error), stage=error.stage, error_class=error_class, attempts=attempts
+            error.reason,
+            str(error),
+            stage=error.stage,
+            error_class=error_class,
+            attempts=attempts,
+            is_final=isinstance(error, DecodeError) and error.is_final,
         )
 
 

@@ -108,6 +108,8 @@ class _Child:
             self._memory = mmap.mmap(memory_fd, num_bytes)
             self._connection = Connection(ours.detach())
             self.process = _spawn(theirs.fileno(), memory_fd, self._stderr)
+        except OSError as error:
+            raise PipelineError(f"the decoding process cannot start: {error}") from error
         finally:
             os.close(memory_fd)
             theirs.close()

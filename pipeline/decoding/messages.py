@@ -70,6 +70,7 @@ def failure_to_message(failure: DecodeError) -> Message:
         "message": str(failure),
         "stage": failure.stage,
         "error_class": failure.error_class,
+        "is_final": failure.is_final,
     }
 
 
@@ -80,4 +81,5 @@ def failure_from_message(message: Message) -> DecodeError:
         message["message"],
         stage=message["stage"],
         error_class=message["error_class"],
+        is_final=message["is_final"],
     )

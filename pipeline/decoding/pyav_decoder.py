@@ -27,6 +27,7 @@ from jaxtyping import UInt8
 from pipeline.decoding.container_scan import open_video, scan_packets, timeline_of
 from pipeline.decoding.interface import (
     DecodeConfig,
+    DecodeError,
     FrameTimeline,
     VideoDecoder,
     check_file,
@@ -140,7 +141,9 @@ class PyAVDecoder(VideoDecoder):
         self, frame: VideoFrame, position: int
     ) -> UInt8[np.ndarray, "shown_height shown_width 3"]:
         if frame.is_corrupt:
-            raise RecordError(QuarantineReason.UNDECODABLE, f"frame {position} is damaged")
+            raise DecodeError(
+                QuarantineReason.UNDECODABLE, f"frame {position} is damaged", is_final=True
+            )
         check_frame_size(frame.width, frame.height, self._config)
         converted = self._reformatter.reformat(frame, format="rgb24", threads=1)
         squared = with_square_pixels(converted.to_ndarray(), self._scan.pixel_aspect)
@@ -163,7 +166,7 @@ class PyAVTwoPassDecoder(PyAVDecoder):
         if not stamps:
             raise RecordError(QuarantineReason.UNDECODABLE, "not one frame can be decoded")
         rate_fps = scan.average_rate_fps or Fraction(1)
-        if None in stamps:
+        if None in stamps or not scan.has_presentation_times:
             return timeline_of(np.arange(len(stamps)), 1 / rate_fps, 1, rate_fps)
         timestamps = np.maximum.accumulate(np.array(stamps, np.int64))
         return timeline_of(timestamps, scan.time_base_s, scan.last_duration, rate_fps)

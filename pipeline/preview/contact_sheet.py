@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -15,6 +16,7 @@ from sweettok.errors import ShapeError
 SHOWN_WIDTH_PX = 1000
 SHOWN_FONT_PX = 14
 SEPARATOR = " · "
+MAX_LABEL_CHARACTERS = 32
 BACKGROUND, TEXT, QUIET_TEXT = (255, 255, 255), (31, 35, 40), (101, 109, 118)
 
 
@@ -63,16 +65,18 @@ def contact_sheet(
     gutter = max(_label_width(row.label, font) for row in rows) + margin
     text_height = round(2.6 * font_px)
     heights = [max(strip.height, text_height) for strip in strips]
+    gaps = [0, *(gap if _name(a) == _name(b) else 4 * gap for a, b in pairwise(rows))]
     size = (
         gutter + strip_width + 2 * margin,
-        sum(heights) + gap * (len(rows) - 1) + 2 * margin,
+        sum(heights) + sum(gaps) + 2 * margin,
     )
     sheet = Image.new("RGB", size, BACKGROUND)
     top = margin
-    for row, strip, height in zip(rows, strips, heights, strict=True):
+    for row, strip, height, gap_above in zip(rows, strips, heights, gaps, strict=True):
+        top += gap_above
         sheet.paste(strip, (margin + gutter, top + (height - strip.height) // 2))
         _draw_label(sheet, row.label, font, (margin, top + height // 2))
-        top += height + gap
+        top += height
     return sheet
 
 
@@ -92,7 +96,6 @@ def _strip(frames: Frames, num_columns: int, scale: float) -> Image.Image:
 def _font_px(rows: Sequence[ContactSheetRow], strip_width: int) -> int:
     """The size that reads as `SHOWN_FONT_PX` once the sheet is shown `SHOWN_WIDTH_PX` wide."""
     widest = max(_label_width(row.label, ImageFont.load_default(SHOWN_FONT_PX)) for row in rows)
-    widest = min(widest, SHOWN_WIDTH_PX // 2)
     frames_share = SHOWN_WIDTH_PX - widest - 3 * SHOWN_FONT_PX
     return max(SHOWN_FONT_PX, round(SHOWN_FONT_PX * strip_width / frames_share))
 
@@ -103,7 +106,20 @@ def _label_width(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont)
 
 def _label_lines(label: str) -> list[str]:
     first, _, second = " ".join(label.split()).partition(SEPARATOR)
-    return [first, second] if second else [first]
+    return [_shortened(line) for line in (first, second) if line] or [""]
+
+
+def _name(row: ContactSheetRow) -> str:
+    """What the row shows; rows of the same thing stand closer together."""
+    return _label_lines(row.label)[0]
+
+
+def _shortened(line: str) -> str:
+    """File names may be long: keeps the beginning and the end."""
+    if len(line) <= MAX_LABEL_CHARACTERS:
+        return line
+    half = MAX_LABEL_CHARACTERS // 2
+    return f"{line[: half - 1]}…{line[-half:]}"
 
 
 def _draw_label(

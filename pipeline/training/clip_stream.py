@@ -12,6 +12,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from pipeline.decoding.cutting import CutSettings
 from pipeline.engine import DecodeSpec, EngineConfig, decode_on_ray
 from pipeline.errors import SourceError
 from pipeline.listing import list_videos
@@ -31,7 +32,7 @@ def training_clips(config: DataConfig, geometry: ClipGeometry) -> ray.data.Datas
     """
     units = [WorkUnit.from_listed(video) for video in list_videos(config.source)]
     spec = DecodeSpec(
-        CutSettings(config.decode, config.clips, config.preprocess, clip_size(geometry)),
+        CutSettings(config.decode, config.clips, config.preprocess, geometry),
         config.source.storage,
     )
     rows = decode_on_ray(units, spec, EngineConfig()).map_batches(

@@ -1,0 +1,52 @@
+# Everything a person or a machine runs on this repository. `make help` lists it.
+# Both set-up targets make their own virtual environment in .venv from constraints.txt.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
+
+.PHONY: quickstart
+quickstart: $(VENV)/.run-installed  ## fit, tokenize and look at real sample videos (a few minutes)
+	$(BIN)/python jobs/quickstart.py --config configs/quickstart.yaml
+
+.PHONY: test
+test: $(VENV)/.dev-installed  ## lint, types, import directions, all tests (what CI runs)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: format
+format: $(VENV)/.dev-installed  ## reformat and fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: lexicon
+lexicon: $(VENV)/.dev-installed  ## rebuild the shipped lexicon (needs Debian's wordnet-base)
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[lexicon]'
+	$(BIN)/python jobs/build_lexicon.py --out sweettok/lexicons/small
+
+.PHONY: clean
+clean:  ## remove the environment and everything the quickstart made
+	rm -rf $(VENV) runs data build *.egg-info
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run-installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	$(PIP) install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.dev-installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@ $(VENV)/.run-installed
