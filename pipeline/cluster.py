@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 # Torch's CPU threads otherwise spin while they wait for each other. Beside a decoder on the same
 # cores that cost a factor of ten in training steps per second (LOG.md).
 WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+# In an embedded run all workers print to the user's terminal; one line per epoch is too much.
+QUIET_ENVIRONMENT = {"RAY_DATA_LOG_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore::DeprecationWarning"}
 
 
 class ClusterConfig(StrictConfig):
@@ -51,10 +53,13 @@ def connect(config: ClusterConfig) -> None:
     context.print_on_execution_start = False
     for chatty in ("ray.data", "ray._private.authentication"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    runtime_env = {"env_vars": WORKER_ENVIRONMENT}
     if address:
         try:
-            ray.init(address=address, runtime_env=runtime_env, logging_level=logging.WARNING)
+            ray.init(
+                address=address,
+                runtime_env={"env_vars": WORKER_ENVIRONMENT},
+                logging_level=logging.WARNING,
+            )
         except (ConnectionError, RuntimeError, TimeoutError) as error:
             raise PipelineError(
                 f"no Ray cluster answers at {address!r} ({' '.join(str(error).split())[:200]}); "
@@ -66,7 +71,7 @@ def connect(config: ClusterConfig) -> None:
             num_cpus=config.num_cpus,
             object_store_memory=config.object_store_bytes,
             include_dashboard=True,  # Ray Train asks it for the state of its workers
-            runtime_env=runtime_env,
+            runtime_env={"env_vars": WORKER_ENVIRONMENT | QUIET_ENVIRONMENT},
             logging_level=logging.WARNING,
         )
     resources = ray.cluster_resources()

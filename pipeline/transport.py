@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -43,8 +44,9 @@ def records_to_table(records: Iterable[Record]) -> pa.Table:
 
 def table_to_records(table: pa.Table) -> Iterator[Record]:
     """Unpacks what `records_to_table` packed; arrays are read-only views into the table."""
-    for header, payload in zip(table.column("header"), table.column("payload"), strict=True):
-        yield _unpack(json.loads(header.as_py()), payload.as_buffer())
+    headers = table.column("header").to_pylist()
+    for header, payload in zip(headers, _payloads(table.column("payload")), strict=True):
+        yield _unpack(json.loads(header), payload)
 
 
 def _pack(record: Record) -> tuple[dict[str, Any], memoryview | None]:
@@ -61,6 +63,17 @@ def _pack(record: Record) -> tuple[dict[str, Any], memoryview | None]:
         return header, _bytes_of(record.frames)
     header |= {"kind": "tokens", "num_spatial": len(record.spatial_tokens)}
     return header, _bytes_of(np.concatenate([record.spatial_tokens, record.temporal_tokens]))
+
+
+def _payloads(column: pa.ChunkedArray) -> Iterator[Any]:
+    """Buffers that are slices of the column's own memory (a scalar's would be copies)."""
+    for chunk in column.chunks:
+        _, offsets_buffer, values = chunk.buffers()
+        if offsets_buffer is None:
+            continue
+        offsets = np.frombuffer(offsets_buffer, np.int64)[chunk.offset :][: len(chunk) + 1]
+        for start, end in pairwise(offsets.tolist()):
+            yield values.slice(start, end - start) if end > start else b""
 
 
 def _unpack(header: dict[str, Any], payload: Any) -> Record:

@@ -2,15 +2,24 @@
 
 The tokenizer of arXiv:2412.10443 (a Decoupled Query AutoEncoder with a Motion-enhanced Language
 Codebook) in plain PyTorch. This package knows nothing of the pipeline or of Ray.
+
+The names below load on first use: reading a configuration, as a decoding process does, must not
+cost an import of torch (two seconds, half a gigabyte).
 """
 
-from sweettok.config import SweetTokConfig
-from sweettok.errors import SweetTokError
-from sweettok.geometry import ClipGeometry
-from sweettok.lexicon import Lexicon
-from sweettok.model import SweetTok
-from sweettok.patches import pixels_to_video, video_to_pixels
-from sweettok.tokens import Tokens
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sweettok.config import SweetTokConfig
+    from sweettok.errors import SweetTokError
+    from sweettok.geometry import ClipGeometry
+    from sweettok.lexicon import Lexicon
+    from sweettok.model import SweetTok
+    from sweettok.patches import pixels_to_video, video_to_pixels
+    from sweettok.tokens import Tokens
 
 __version__ = "0.1.0"
 
@@ -25,3 +34,20 @@ __all__ = [
     "pixels_to_video",
     "video_to_pixels",
 ]
+
+_MODULES = {
+    "ClipGeometry": "geometry",
+    "Lexicon": "lexicon",
+    "SweetTok": "model",
+    "SweetTokConfig": "config",
+    "SweetTokError": "errors",
+    "Tokens": "tokens",
+    "pixels_to_video": "patches",
+    "video_to_pixels": "patches",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, get_args
 
 import pydantic
+import pydantic_core
 import yaml
 
 from sweettok.errors import ConfigError
+
+_SECRET_WORDS = ("secret", "password", "token", "key", "credential")
+_LONGEST_SHOWN_VALUE = 80
 
 ConfigT = TypeVar("ConfigT", bound="StrictConfig")
 
@@ -97,10 +101,17 @@ def _readable(cls: type[StrictConfig], error: pydantic.ValidationError, origin: 
             lines.append(f"{origin}: {dotted}: required, but not given")
         else:
             message = item["msg"].removeprefix("Value error, ")
-            shown = repr(item["input"])
-            value = f" (got {shown})" if len(shown) <= 80 else ""
-            lines.append(f"{origin}: {dotted}: {message}{value}")
+            lines.append(f"{origin}: {dotted}: {message}{_shown_value(item)}")
     return "\n".join(lines)
+
+
+def _shown_value(item: pydantic_core.ErrorDetails) -> str:
+    """The refused value, unless it is long, a whole section, or could be a secret."""
+    name = str(item["loc"][-1]).lower() if item["loc"] else ""
+    if any(word in name for word in _SECRET_WORDS) or isinstance(item["input"], dict | list):
+        return ""
+    shown = repr(item["input"])
+    return f" (got {shown})" if len(shown) <= _LONGEST_SHOWN_VALUE else ""
 
 
 def _suggestion(cls: type[StrictConfig], location: tuple[int | str, ...]) -> str:

@@ -68,7 +68,7 @@ class ClipPreview:
                 f"clip {self.title!r}: original {list(self.original.shape)} and reconstruction "
                 f"{list(self.reconstruction.shape)} must have the same shape"
             )
-        if not (0 < self.bits and 0 < self.num_tokens and 0 < self.fps < float("inf")):
+        if min(self.bits, self.num_tokens) <= 0 or not 0 < self.fps < float("inf"):
             raise ShapeError(
                 f"clip {self.title!r}: bits, num_tokens and fps must be above 0, "
                 f"found {self.bits}, {self.num_tokens}, {self.fps}"

@@ -1,0 +1,179 @@
+"""The data's way as a whole: in this process, on Ray, and again: always the same dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars
+import pytest
+import torch
+
+from pipeline.dataset import CommitConfig, Committer, TokenDataset
+from pipeline.decoding.stage import DecodeStage
+from pipeline.encoding import EncodeConfig, EncodeStage
+from pipeline.engine import run_in_process
+from pipeline.errors import LineageError, PipelineError, SourceError
+from pipeline.listing import list_videos
+from pipeline.planning import plan_units
+from pipeline.tokenization import TokenizeConfig, build_lineage, tokenize_corpus
+from sweettok import SweetTok, Tokens, pixels_to_video
+from sweettok.errors import CheckpointError
+from sweettok.persistence import read_manifest
+from tests.tiny_corpus import BROKEN, CLIPS_PER_GOOD_VIDEO, GOOD, make_corpus, tokenize_config
+from tests.tiny_models import tiny_config
+
+NUM_CLIPS = len(GOOD) * CLIPS_PER_GOOD_VIDEO
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def tokenize_in_process(config: TokenizeConfig, *, batch_size: int) -> TokenDataset:
+    """What `tokenize_corpus` does, without Ray."""
+    manifest = read_manifest(config.tokenizer)
+    model_config = tiny_config()
+    dataset = TokenDataset.create_or_open(
+        config.dataset.uri, build_lineage(config, manifest, model_config)
+    )
+    dataset.store_tokenizer(config.tokenizer)
+    units, _ = plan_units(list_videos(config.source), dataset.finished_units())
+    run_in_process(
+        units,
+        DecodeStage(
+            config.decode,
+            config.clips,
+            config.preprocess,
+            model_config.geometry,
+            config.source.storage,
+        ),
+        EncodeStage(config.tokenizer, config.encode),
+        Committer(dataset, "in-process", config.commit),
+        batch_size=batch_size,
+    )
+    dataset.refresh()
+    return dataset
+
+
+def token_rows(root: Path | str) -> polars.DataFrame:
+    """All rows but the run's name, in a fixed order."""
+    return polars.read_delta(str(root)).drop("run_id").sort("clip_id")
+
+
+@pytest.mark.ray
+def test_a_mixed_folder_is_accounted_for_and_a_second_run_adds_nothing(
+    ray_cluster: None, corpus: Path, tokenizer_directory: str, tmp_path: Path
+) -> None:
+    config = tokenize_config(corpus, tokenizer_directory, tmp_path / "ray")
+    first = tokenize_corpus(config)
+    assert (first.num_listed, first.num_tokenized, first.num_quarantined) == (6, 3, 3)
+    assert first.num_clips == NUM_CLIPS
+    dataset = TokenDataset.open(first.dataset_uri)
+    assert dataset.num_clips() == NUM_CLIPS
+    reasons = {
+        row["video_uri"].rsplit("/", 1)[1]: row["reason"]
+        for row in dataset.quarantine().to_pylist()
+    }
+    assert reasons == BROKEN
+    second = tokenize_corpus(config)
+    assert (second.num_listed, second.num_unchanged, second.num_clips) == (6, 6, 0)
+    assert second.dataset_version == first.dataset_version
+    assert "nothing to do" in second.lines()[-1]
+
+    alone = tokenize_in_process(
+        tokenize_config(corpus, tokenizer_directory, tmp_path / "alone"), batch_size=1
+    )
+    assert token_rows(first.dataset_uri).equals(token_rows(alone.uri))
+
+
+def test_stored_tokens_are_those_of_the_stored_frames(
+    corpus: Path, tokenizer_directory: str, tmp_path: Path
+) -> None:
+    config = tokenize_config(corpus, tokenizer_directory, tmp_path / "tokens")
+    dataset = tokenize_in_process(config, batch_size=4)
+    model = SweetTok.from_pretrained(dataset.tokenizer_files())
+    stage = DecodeStage(
+        config.decode,
+        config.clips,
+        config.preprocess,
+        model.config.geometry,
+        config.source.storage,
+    )
+    stage.setup()
+    units, _ = plan_units(list_videos(config.source), dataset.finished_units().slice(0, 0))
+    rows = {row["clip_id"]: row for row in polars.read_delta(dataset.uri).to_dicts()}
+    for unit in units:
+        for clip in stage.process(unit):
+            if not hasattr(clip, "frames") or unit.uri.endswith("broken.mp4"):
+                continue
+            video = pixels_to_video(torch.from_numpy(clip.frames.copy())[None])
+            row = rows.pop(clip.clip_id)
+            stored = Tokens(
+                torch.tensor([row["spatial_tokens"]]), torch.tensor([row["temporal_tokens"]])
+            )
+            assert model.encode(video).equal(stored)
+            assert row["frame_indices"] == list(clip.window.frame_indices)
+    stage.close()
+    assert rows == {}
+
+
+def test_batches_do_not_change_the_tokens(
+    corpus: Path, tokenizer_directory: str, tmp_path: Path
+) -> None:
+    tables = [
+        token_rows(
+            tokenize_in_process(
+                tokenize_config(corpus, tokenizer_directory, tmp_path / str(batch_size)),
+                batch_size=batch_size,
+            ).uri
+        )
+        for batch_size in (1, 4, 16)
+    ]
+    assert tables[0].equals(tables[1])
+    assert tables[0].equals(tables[2])
+
+
+def test_another_tokenizer_is_refused_with_the_difference(
+    corpus: Path, tokenizer_directory: str, tmp_path: Path, model: SweetTok
+) -> None:
+    config = tokenize_config(corpus, tokenizer_directory, tmp_path / "tokens")
+    tokenize_in_process(config, batch_size=4)
+    with torch.no_grad():
+        model.decoder.heads.tubes.bias.add_(1)
+    model.save_pretrained(tmp_path / "other")
+    other = tokenize_config(
+        corpus, str(tmp_path / "other"), tmp_path / "tokens", clips={"frame_stride": 2}
+    )
+    with pytest.raises(LineageError) as error:
+        tokenize_corpus(other)
+    assert "weights_hash" in str(error.value)
+    assert "clip_policy.frame_stride: 1 → 2" in str(error.value)
+
+
+def test_what_cannot_work_is_one_clear_error(
+    corpus: Path, tokenizer_directory: str, tmp_path: Path
+) -> None:
+    nowhere = tokenize_config(corpus, tokenizer_directory, tmp_path / "a")
+    nowhere = nowhere.model_copy(update={"tokenizer": str(tmp_path / "nowhere")})
+    with pytest.raises(CheckpointError, match="no tokenizer there"):
+        tokenize_corpus(nowhere)
+    empty = tokenize_config(
+        corpus, tokenizer_directory, tmp_path / "b", source={"uris": [str(tmp_path / "none")]}
+    )
+    with pytest.raises(SourceError, match="none"):
+        tokenize_corpus(empty)
+    half = EncodeStage(tokenizer_directory, EncodeConfig(precision="bf16"))
+    with pytest.raises(PipelineError, match="bf16"):
+        half.setup()
+
+
+def test_commits_during_the_run_give_the_same_table(
+    corpus: Path, tokenizer_directory: str, tmp_path: Path
+) -> None:
+    once = tokenize_config(corpus, tokenizer_directory, tmp_path / "once")
+    often = tokenize_config(corpus, tokenizer_directory, tmp_path / "often")
+    often = often.model_copy(update={"commit": CommitConfig(every_clips=1)})
+    dataset = tokenize_in_process(often, batch_size=2)
+    assert dataset.version > tokenize_in_process(once, batch_size=2).version
+    assert token_rows(tmp_path / "once").equals(token_rows(tmp_path / "often"))
