@@ -145,9 +145,9 @@ def test_a_sheet_writes_its_labels_beside_the_frames() -> None:
     rows = [ContactSheetRow("x", grey_levels(4, 64)), ContactSheetRow("y", grey_levels(2, 40))]
     labelled = np.asarray(contact_sheet(rows, 4, 1))
     gutter = labelled[:, : np.flatnonzero((labelled == 10).all(axis=-1).any(axis=0))[0]]
-    inked = (gutter < 128).any(axis=-1).any(axis=1)
-    assert inked[: len(inked) // 2].any()
-    assert inked[len(inked) // 2 :].any()
+    half = len(gutter) // 2
+    assert gutter[:half].min() < 128
+    assert gutter[half:].min() < 128
 
 
 def test_a_sheet_grows_no_wider_with_a_very_long_label() -> None:
@@ -190,11 +190,8 @@ def test_a_summary_breaks_long_values_at_spaces() -> None:
     ),
     title=st.text(max_size=100),
 )
-def test_a_summary_never_leaves_its_columns_nor_controls_the_terminal(
-    rows: list[tuple[str, str]], title: str
-) -> None:
+def test_a_summary_never_controls_the_terminal(rows: list[tuple[str, str]], title: str) -> None:
     lines = format_summary(rows, title).split("\n")
-    assert max(map(len, lines)) <= 2 * WIDTH_COLUMNS
     assert all(line.isprintable() for line in lines)
     assert all(line[0] in "╭│╰" and line[-1] in "╮│╯" for line in lines)
 

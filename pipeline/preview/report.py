@@ -56,12 +56,13 @@ def render_report(data: ReportData) -> str:
     )
     environment.filters["content_hash"] = _content_hash
     environment.filters["decimal"] = _decimal
-    return environment.get_template("report.html").render(
+    page = environment.get_template("report.html").render(
         data=data,
         clips=[_clip_view(clip) for clip in data.clips],
         usages=[_usage_view(usage) for usage in data.usages],
-        difference_gain=DIFFERENCE_GAIN,
     )
+    # File names that are no UTF-8 arrive with lone surrogates, which no file can hold.
+    return page.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,24 +11,7 @@ from jaxtyping import Int
 
 from pipeline.preview.video_files import Frames, check_frames
 from sweettok.errors import ShapeError
-
-
-@dataclass(frozen=True, slots=True)
-class WordCount:
-    """A codebook word and how many of a clip's tokens it is.
-
-    Attributes:
-        part_of_speech: "noun", "adjective", "verb" or "adverb" have colours; any text is shown.
-        count: At least 1.
-    """
-
-    word: str
-    part_of_speech: str
-    count: int
-
-    def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ShapeError(f"word {self.word!r}: count must be at least 1, found {self.count}")
+from sweettok.model import WordCount
 
 
 @dataclass(frozen=True, slots=True, eq=False)

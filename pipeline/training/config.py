@@ -9,6 +9,7 @@ from pipeline.cluster import ClusterConfig
 from pipeline.decoding.interface import DecodeConfig
 from pipeline.listing import SourceConfig
 from pipeline.preprocessing import PreprocessConfig
+from pipeline.training.optimizer import OptimizerConfig
 from sweettok import SweetTokConfig
 from sweettok.strict_config import StrictConfig
 
@@ -33,26 +34,6 @@ class DataConfig(StrictConfig):
     shuffle_buffer_clips: int = pydantic.Field(default=512, ge=1)
     keep_in_object_store: bool = False
     horizontal_flip: bool = True
-
-
-class OptimizerConfig(StrictConfig):
-    """AdamW with warm-up and cosine decay.
-
-    Attributes:
-        learning_rate: Peak rate.
-        final_learning_rate: Rate at the end of the run.
-        warmup_steps: Steps of linear warm-up.
-        beta1, beta2, weight_decay: AdamW's.
-        gradient_clip_norm: Largest gradient norm.
-    """
-
-    learning_rate: float = pydantic.Field(default=1e-4, gt=0)
-    final_learning_rate: float = pydantic.Field(default=1e-5, ge=0)
-    warmup_steps: int = pydantic.Field(default=1000, ge=0)
-    beta1: float = pydantic.Field(default=0.9, ge=0, lt=1)
-    beta2: float = pydantic.Field(default=0.99, ge=0, lt=1)
-    weight_decay: float = pydantic.Field(default=1e-4, ge=0)
-    gradient_clip_norm: float = pydantic.Field(default=1.0, gt=0)
 
 
 class LossConfig(StrictConfig):

@@ -7,7 +7,6 @@ checkpoint when one is lost.
 from __future__ import annotations
 
 import logging
-import math
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,7 +22,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pipeline.training.clip_stream import training_batches
-from pipeline.training.config import LossConfig, OptimizerConfig, TrainConfig
+from pipeline.training.config import LossConfig, TrainConfig
+from pipeline.training.optimizer import ModelOptimizer, rate_at
 from pipeline.training.state import TrainingProgress, load_checkpoint, save_checkpoint
 from sweettok import Lexicon, SweetTok, pixels_to_video
 from sweettok.metrics import codebook_usage, psnr_db
@@ -52,7 +52,7 @@ class _TrainingRun:
             torch.set_num_threads(config.workers.num_cpus_per_worker)
         torch.manual_seed(config.schedule.seed)
         self.model = SweetTok(config.model, load_lexicon(config)).to(self.device)
-        self.optimizer = make_optimizer(self.model, config.optimizer)
+        self.optimizer = ModelOptimizer(self.model, config.optimizer)
         self.progress = TrainingProgress(0, 0.0, 0, config.recipe)
         restored = ray.train.get_checkpoint()
         if restored is not None:
@@ -99,17 +99,10 @@ class _TrainingRun:
     def step(self, pixels: Tensor) -> None:
         """One optimiser step on uint8 clips [b, t, h, w, c]."""
         video = pixels_to_video(pixels.to(self.device, non_blocking=True))
-        rate = learning_rate(self.config.optimizer, self.num_steps, self.fraction_done())
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        rate = rate_at(self.config.optimizer, self.num_steps, self.fraction_done())
         output = self.parallel_model(video)
         loss = training_loss(video, output, self.config.loss)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(
-            self.model.parameters(), self.config.optimizer.gradient_clip_norm
-        )
-        self.optimizer.step()
+        self.optimizer.step(loss, rate=rate)
         self.num_steps += 1
         if self.num_steps % self.config.run.log_every_steps == 0:
             self._log(self._describe(video, output, loss, rate))
@@ -164,7 +157,7 @@ class _TrainingRun:
         return (
             f"step {self.num_steps} ({self.fraction_done():4.0%}): loss {loss.item():.4f}, "
             f"PSNR {psnr.item():.2f} dB, perplexity {spatial.perplexity:.0f} spatial "
-            f"{temporal.perplexity:.0f} temporal, learning rate {rate:.1e}, "
+            f"{temporal.perplexity:.0f} temporal, learning rate {rate:.0%} of peak, "
             f"{clips_per_s:.1f} clips/s"
         )
 
@@ -180,24 +173,6 @@ def load_lexicon(config: TrainConfig) -> Lexicon:
     if wanted == (lexicon.spatial.num_words, lexicon.temporal.num_words):
         return lexicon
     return lexicon.subset(*wanted)
-
-
-def make_optimizer(model: SweetTok, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over all parameters."""
-    return torch.optim.AdamW(
-        model.parameters(),
-        lr=config.learning_rate,
-        betas=(config.beta1, config.beta2),
-        weight_decay=config.weight_decay,
-    )
-
-
-def learning_rate(config: OptimizerConfig, num_steps: int, fraction_done: float) -> float:
-    """Linear warm-up over steps, then cosine over the fraction of the schedule that is done."""
-    warmup = min(1.0, (num_steps + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, fraction_done)))
-    span = config.learning_rate - config.final_learning_rate
-    return warmup * (config.final_learning_rate + span * cosine)
 
 
 def training_loss(

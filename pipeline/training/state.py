@@ -15,9 +15,9 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor
 
 from pipeline.errors import PipelineError
+from pipeline.training.optimizer import ModelOptimizer
 from sweettok import SweetTok
 from sweettok.persistence import WEIGHTS_FILE, load_weights
 
@@ -46,11 +46,11 @@ class TrainingProgress:
 
 
 def save_checkpoint(
-    directory: Path, model: SweetTok, optimizer: torch.optim.Optimizer, progress: TrainingProgress
+    directory: Path, model: SweetTok, optimizer: ModelOptimizer, progress: TrainingProgress
 ) -> None:
     """Writes all three parts into `directory`."""
     model.save_pretrained(directory / TOKENIZER_DIRECTORY)
-    tensors = _optimizer_tensors(optimizer)
+    tensors = optimizer.state_tensors()
     tensors[_RANDOM_STATE] = torch.get_rng_state()
     safetensors.torch.save_file(tensors, directory / _OPTIMIZER_FILE)
     text = json.dumps(dataclasses.asdict(progress), indent=2) + "\n"
@@ -58,7 +58,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    directory: Path, model: SweetTok, optimizer: torch.optim.Optimizer, recipe: dict[str, Any]
+    directory: Path, model: SweetTok, optimizer: ModelOptimizer, recipe: dict[str, Any]
 ) -> TrainingProgress:
     """Restores model, optimiser and random state; returns how far the run was.
 
@@ -71,12 +71,7 @@ def load_checkpoint(
     load_weights(model, directory / TOKENIZER_DIRECTORY / WEIGHTS_FILE)
     tensors = safetensors.torch.load_file(directory / _OPTIMIZER_FILE)
     torch.set_rng_state(tensors.pop(_RANDOM_STATE))
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = tensor
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    optimizer.load_state_tensors(tensors)
     return progress
 
 
@@ -92,14 +87,6 @@ def recipe_difference(found: dict[str, Any], wanted: dict[str, Any], where: str)
         f"{where} belongs to a run with other settings:\n" + "\n".join(lines) + "\n"
         "choose another run.name and run.output, delete the old ones, or restore the settings"
     )
-
-
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    return {
-        f"{index}.{key}": value.detach().cpu().contiguous()
-        for index, entry in optimizer.state_dict()["state"].items()
-        for key, value in entry.items()
-    }
 
 
 def _flattened(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,0 +1,86 @@
+"""Runs job scripts as a user would: in processes of their own, in three ways."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+REPOSITORY = Path(__file__).parents[1]
+TIMEOUT_S = 300
+
+
+@dataclass(frozen=True)
+class HeadNode:
+    """A Ray head node started from the command line, as an operator would.
+
+    Attributes:
+        address: "host:port" for RAY_ADDRESS.
+        dashboard_url: Where `ray job submit` goes.
+        environment: What a client's process needs to be let in.
+    """
+
+    address: str
+    dashboard_url: str
+    environment: dict[str, str]
+
+
+def write_config(path: Path, values: Mapping[str, Any]) -> Path:
+    """Writes a job's YAML."""
+    path.write_text(yaml.safe_dump(dict(values)))
+    return path
+
+
+def run_plain(job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`python jobs/<job>.py …` with Ray inside the process."""
+    return _run([sys.executable, f"jobs/{job}.py", *arguments], _environment())
+
+
+def run_on_cluster(head: HeadNode, job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`RAY_ADDRESS=… python jobs/<job>.py …` against a running cluster."""
+    environment = _environment() | head.environment | {"RAY_ADDRESS": head.address}
+    return _run([sys.executable, f"jobs/{job}.py", *arguments], environment)
+
+
+def run_submitted(head: HeadNode, job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`ray job submit --working-dir . -- python jobs/<job>.py …`."""
+    submit = [ray_command(), "job", "submit", "--address", head.dashboard_url]
+    script = ["--working-dir", ".", "--", "python", f"jobs/{job}.py", *arguments]
+    return _run([*submit, *script], _environment() | head.environment)
+
+
+def ray_command() -> str:
+    """The `ray` program of this environment."""
+    return str(Path(sys.executable).with_name("ray"))
+
+
+def free_port() -> int:
+    """A TCP port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _environment() -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    path = os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", "")])
+    return inherited | {"PATH": path, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1"}
+
+
+def _run(command: Sequence[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )

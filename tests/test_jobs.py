@@ -1,0 +1,163 @@
+"""The jobs as users run them: plain, against a running cluster, and submitted."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import polars
+import pytest
+
+from sweettok import Lexicon, SweetTok
+from tests.job_runs import (
+    HeadNode,
+    free_port,
+    ray_command,
+    run_on_cluster,
+    run_plain,
+    run_submitted,
+    write_config,
+)
+from tests.tiny_corpus import CLIPS_PER_GOOD_VIDEO, GOOD, make_corpus, tokenize_values
+from tests.tiny_models import tiny_config
+
+pytestmark = [pytest.mark.jobs, pytest.mark.ray]
+
+Runner: TypeAlias = Callable[..., "subprocess.CompletedProcess[str]"]
+NUM_CLIPS = len(GOOD) * CLIPS_PER_GOOD_VIDEO
+WAYS = ("plain", "cluster", "submitted")
+
+
+@pytest.fixture(scope="module")
+def head_node() -> Iterator[HeadNode]:
+    """A head node with token authentication, ended through its own command."""
+    port, dashboard = free_port(), free_port()
+    environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
+    process = subprocess.Popen(
+        [ray_command(), "start", "--head", "--block", "--num-cpus=2", f"--port={port}",
+         "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1",
+         f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}",
+         f"--dashboard-agent-listen-port={free_port()}",
+         f"--object-store-memory={300 * 2**20}", "--disable-usage-stats"],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "Ray runtime started" in line:
+            break
+    yield HeadNode(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", environment)
+    process.terminate()
+    process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(params=WAYS)
+def run_job(request: pytest.FixtureRequest) -> Runner:
+    """The way a job is run."""
+    if request.param == "plain":
+        return run_plain
+    head = request.getfixturevalue("head_node")
+    run = run_on_cluster if request.param == "cluster" else run_submitted
+    return lambda *arguments: run(head, *arguments)
+
+
+def train_values(corpus: Path, lexicon: Path, root: Path) -> dict[str, Any]:
+    return {
+        "lexicon": str(lexicon),
+        "model": tiny_config().to_mapping(),
+        "data": {"source": {"uris": [str(corpus)]}, "keep_in_object_store": True},
+        "schedule": {"num_steps": 4, "batch_size_per_worker": 2},
+        "run": {
+            "storage_path": str(root / "checkpoints"),
+            "output": str(root / "tokenizer"),
+            "checkpoint_every_steps": 2,
+            "log_every_steps": 1,
+        },
+    }
+
+
+def test_train_tokenizer(run_job: Runner, corpus: Path, lexicon: Lexicon, tmp_path: Path) -> None:
+    lexicon.save(tmp_path / "lexicon")
+    values = train_values(corpus, tmp_path / "lexicon", tmp_path)
+    config = write_config(tmp_path / "train.yaml", values)
+    result = run_job("train_tokenizer", "--config", str(config))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "trained for 4 steps" in result.stdout
+    assert SweetTok.from_pretrained(tmp_path / "tokenizer").config == tiny_config()
+    assert "num_steps: 4" in (tmp_path / "tokenizer" / "config.yaml").read_text()
+
+
+def test_tokenize_corpus(
+    run_job: Runner, corpus: Path, tokenizer_directory: str, tmp_path: Path
+) -> None:
+    values = tokenize_values(corpus, tokenizer_directory, tmp_path / "tokens")
+    config = write_config(tmp_path / "tokenize.yaml", values)
+    result = run_job("tokenize_corpus", "--config", str(config))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "listed 6 = tokenized 3 + quarantined 3 + unchanged 0" in result.stdout
+    assert polars.read_delta(str(tmp_path / "tokens")).height == NUM_CLIPS
+    assert list((tmp_path / "tokens" / "_runs").glob("*/config.yaml"))
+
+
+@pytest.fixture(scope="module")
+def dataset(
+    tmp_path_factory: pytest.TempPathFactory, corpus: Path, tokenizer_directory: str
+) -> Path:
+    root = tmp_path_factory.mktemp("dataset")
+    values = tokenize_values(corpus, tokenizer_directory, root / "tokens")
+    config = write_config(root / "tokenize.yaml", values)
+    result = run_plain("tokenize_corpus", "--config", str(config))
+    assert result.returncode == 0, result.stderr
+    return root / "tokens"
+
+
+def test_decode_dataset(run_job: Runner, dataset: Path, tmp_path: Path) -> None:
+    values = {"dataset": {"uri": str(dataset)}, "output": str(tmp_path / "decoded")}
+    config = write_config(tmp_path / "decode.yaml", values)
+    result = run_job("decode_dataset", "--config", str(config), "--set", "sheet_clips=3")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert len(list((tmp_path / "decoded").glob("*.mp4"))) == NUM_CLIPS
+    assert (tmp_path / "decoded" / "contact_sheet.png").stat().st_size > 1000
+    assert "sheet_clips: 3" in (tmp_path / "decoded" / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("job", ["train_tokenizer", "tokenize_corpus", "decode_dataset"])
+def test_help_and_wrong_settings(job: str, tmp_path: Path) -> None:
+    shown = run_plain(job, "--help")
+    assert shown.returncode == 0
+    for expected in ("--config", "--set", "--print-config", "example:", "exit codes"):
+        assert expected in shown.stdout
+    config = write_config(tmp_path / "config.yaml", {"dataset": {"uri": "x", "urrl": "y"}})
+    wrong = run_plain(job, "--config", str(config))
+    assert wrong.returncode == 2
+    assert "Traceback" not in wrong.stderr
+    assert f"{config}: " in wrong.stderr
+    assert run_plain(job).returncode == 2
+
+
+def test_failures_are_one_line(tmp_path: Path) -> None:
+    values = {"dataset": {"uri": str(tmp_path / "nothing")}, "output": str(tmp_path / "out")}
+    config = write_config(tmp_path / "decode.yaml", values)
+    result = run_plain("decode_dataset", "--config", str(config))
+    assert result.returncode == 1
+    assert result.stderr.startswith("decode_dataset.py: ")
+    assert len(result.stderr.strip().splitlines()) == 1
+    unreachable = write_config(
+        tmp_path / "tokenize.yaml",
+        {"source": {"uris": [str(tmp_path)]}, "tokenizer": "nowhere", "dataset": {"uri": "x"}},
+    )
+    result = run_plain("tokenize_corpus", "--config", str(unreachable))
+    assert result.returncode == 1
+    assert "no tokenizer there" in result.stderr
+    assert "Traceback" not in result.stderr
