@@ -14,9 +14,9 @@ from sweettok.strict_config import StrictConfig
 
 logger = logging.getLogger(__name__)
 
-# Torch's CPU threads otherwise spin while they wait for each other. Beside a decoder on the same
-# cores that cost a factor of ten in training steps per second (LOG.md).
-WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+# Torch's CPU threads spin while they wait for each other; beside a decoder on the same cores that
+# cost a factor of ten in training steps per second. A short spin costs little alone (LOG.md).
+WORKER_ENVIRONMENT = {"GOMP_SPINCOUNT": "1000"}
 # In an embedded run all workers print to the user's terminal; one line per epoch is too much.
 QUIET_ENVIRONMENT = {"RAY_DATA_LOG_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore::DeprecationWarning"}
 
