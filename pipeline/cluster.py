@@ -68,6 +68,7 @@ def connect(config: ClusterConfig) -> None:
             ) from None
     else:
         ray.init(
+            address="local",  # otherwise Ray joins, or waits for, whatever ran here before
             num_cpus=config.num_cpus,
             object_store_memory=config.object_store_bytes,
             include_dashboard=True,  # Ray Train asks it for the state of its workers

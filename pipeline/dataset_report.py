@@ -145,14 +145,14 @@ def _size_rows(dataset: TokenDataset, model: SweetTok) -> list[tuple[str, str]]:
     return [
         ("videos", f"{dataset.clips.keys().num_rows:,}"),
         ("quarantined", f"{dataset.quarantine().num_rows:,}"),
-        ("clips", f"{num_clips:,} of {_shape(model)}"),
+        ("clips", f"{num_clips:,} · {_shape(model)} each"),
         (
             "tokens",
-            f"{num_clips * sizes.num_tokens:,} ({sizes.num_spatial_tokens} spatial + "
-            f"{sizes.num_temporal_tokens} temporal per clip)",
+            f"{num_clips * sizes.num_tokens:,} · {sizes.num_spatial_tokens} spatial + "
+            f"{sizes.num_temporal_tokens} temporal per clip",
         ),
         ("bits per clip", f"{sizes.bits_per_clip:,.0f}"),
-        ("bytes per clip", f"{num_bytes / num_clips:,.0f} on disk, all columns"),
+        ("bytes per clip", f"{num_bytes / num_clips:,.0f} · on disk, all columns"),
     ]
 
 
@@ -161,9 +161,9 @@ def _quality_rows(
 ) -> list[tuple[str, str]]:
     if not compared:
         return [("PSNR", "not known: no original video is left to compare with")]
-    rows = [("PSNR", f"{mean_psnr_db(compared):.2f} dB over {len(compared)} clips")]
+    rows = [("PSNR", f"{mean_psnr_db(compared):.2f} dB · mean of {len(compared)} clips")]
     for uri, items in _by_video(compared)[:listed_videos]:
-        note = f", {notes[uri]}" if uri in notes else ""
+        note = f" · {notes[uri]}" if uri in notes else ""
         rows.append((f"  {video_name(uri)}", f"{mean_psnr_db(items):.2f} dB{note}"))
     return rows
 
@@ -172,7 +172,7 @@ def _usage_rows(usages: Sequence[CodebookUsage]) -> list[tuple[str, str]]:
     return [
         (
             f"{usage.name.split()[0]} words used",
-            f"{usage.usage:.0%} of {len(usage.words):,}, perplexity {usage.perplexity:.0f}",
+            f"{usage.usage:.0%} · of {len(usage.words):,}, perplexity {usage.perplexity:.0f}",
         )
         for usage in usages
     ]

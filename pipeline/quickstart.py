@@ -61,21 +61,24 @@ def run_quickstart(config: QuickstartConfig) -> str:
         config.report,
         source_storage=config.tokenize.source.storage,
         title="SweetTok quickstart",
-        extra_rows=[
-            *_speed_rows(tokenized),
-            ("whole run", f"{time.monotonic() - started_s:.0f} s"),
-        ],
+        extra_rows=_speed_rows(tokenized),
         notes={uri: "never trained on" for uri in listed if uri not in trained_on},
     )
     picture = Path(config.picture)
     picture.parent.mkdir(parents=True, exist_ok=True)
     comparison_sheet(report.compared).save(picture)
-    where = f"page     {Path(config.report.output).absolute().as_uri()}\ndataset  {dataset.uri}"
-    return f"{report.text('SweetTok quickstart')}\n{where}"
+    return "\n".join(
+        (
+            report.text("SweetTok quickstart"),
+            f"page     {Path(config.report.output).absolute().as_uri()}",
+            f"dataset  {dataset.uri}",
+            f"done in {time.monotonic() - started_s:.0f} s",
+        )
+    )
 
 
 def _speed_rows(tokenized: TokenizeSummary) -> list[tuple[str, str]]:
     if not tokenized.num_clips:
-        return [("clips/s", "nothing new to tokenize in this run")]
+        return [("clips/s", "– · nothing new to tokenize in this run")]
     rate = tokenized.num_clips / tokenized.duration_s
-    return [("clips/s", f"{rate:.1f} with start-up, {tokenized.steady_clips_per_s:.1f} without")]
+    return [("clips/s", f"{rate:.1f} · with start-up; {tokenized.steady_clips_per_s:.1f} without")]

@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from sweettok import Lexicon, SweetTok
+from tests.s3_server import endpoint_url
 from tests.tiny_models import random_lexicon, tiny_config
+
+__all__ = ["endpoint_url"]
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 torch.set_num_threads(2)

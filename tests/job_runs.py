@@ -40,12 +40,12 @@ def write_config(path: Path, values: Mapping[str, Any]) -> Path:
 
 def run_plain(job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`python jobs/<job>.py …` with Ray inside the process."""
-    return _run([sys.executable, f"jobs/{job}.py", *arguments], _environment())
+    return _run([sys.executable, f"jobs/{job}.py", *arguments], job_environment())
 
 
 def run_on_cluster(head: HeadNode, job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`RAY_ADDRESS=… python jobs/<job>.py …` against a running cluster."""
-    environment = _environment() | head.environment | {"RAY_ADDRESS": head.address}
+    environment = job_environment() | head.environment | {"RAY_ADDRESS": head.address}
     return _run([sys.executable, f"jobs/{job}.py", *arguments], environment)
 
 
@@ -53,7 +53,14 @@ def run_submitted(head: HeadNode, job: str, *arguments: str) -> subprocess.Compl
     """`ray job submit --working-dir . -- python jobs/<job>.py …`."""
     submit = [ray_command(), "job", "submit", "--address", head.dashboard_url]
     script = ["--working-dir", ".", "--", "python", f"jobs/{job}.py", *arguments]
-    return _run([*submit, *script], _environment() | head.environment)
+    return _run([*submit, *script], job_environment() | head.environment)
+
+
+def job_environment() -> dict[str, str]:
+    """A user's shell: this environment activated, nothing of a test's own Ray."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    path = os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", "")])
+    return inherited | {"PATH": path, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1"}
 
 
 def ray_command() -> str:
@@ -66,12 +73,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _environment() -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    path = os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", "")])
-    return inherited | {"PATH": path, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1"}
 
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

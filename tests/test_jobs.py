@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import fsspec
 import polars
+import psutil
 import pytest
 
 from sweettok import Lexicon, SweetTok
 from tests.job_runs import (
     HeadNode,
     free_port,
+    job_environment,
     ray_command,
     run_on_cluster,
     run_plain,
     run_submitted,
     write_config,
 )
+from tests.s3_server import SECRET
 from tests.tiny_corpus import CLIPS_PER_GOOD_VIDEO, GOOD, make_corpus, tokenize_values
 from tests.tiny_models import tiny_config
 
@@ -43,7 +46,7 @@ def head_node() -> Iterator[HeadNode]:
          f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}",
          f"--dashboard-agent-listen-port={free_port()}",
          f"--object-store-memory={300 * 2**20}", "--disable-usage-stats"],
-        env=os.environ | environment,
+        env=job_environment() | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -53,7 +56,11 @@ def head_node() -> Iterator[HeadNode]:
         if "Ray runtime started" in line:
             break
     yield HeadNode(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", environment)
+    family = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
+    _, alive = psutil.wait_procs(family, timeout=3)  # the head waits half a minute for them
+    for child in alive:
+        child.kill()
     process.communicate(timeout=60)
 
 
@@ -130,6 +137,36 @@ def test_decode_dataset(run_job: Runner, dataset: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "decoded").glob("*.mp4"))) == NUM_CLIPS
     assert (tmp_path / "decoded" / "contact_sheet.png").stat().st_size > 1000
     assert "sheet_clips: 3" in (tmp_path / "decoded" / "config.yaml").read_text()
+
+
+def test_tokenize_corpus_from_s3_to_s3(
+    endpoint_url: str, corpus: Path, tokenizer_directory: str, tmp_path: Path
+) -> None:
+    bucket = fsspec.filesystem("s3", client_kwargs={"endpoint_url": endpoint_url})
+    bucket.put(str(corpus), "corpus/videos", recursive=True)
+    storage = {"endpoint_url": endpoint_url, "region": "us-east-1"}
+    values = tokenize_values(corpus, tokenizer_directory, tmp_path)
+    values["source"] = {"uris": ["s3://corpus/videos"], "storage": storage}
+    values["dataset"] = {"uri": "s3://corpus/tokens", "storage": storage}
+    config = write_config(tmp_path / "tokenize.yaml", values)
+    first = run_plain("tokenize_corpus", "--config", str(config))
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "listed 6 = tokenized 3 + quarantined 3 + unchanged 0" in first.stdout
+    again = run_plain("tokenize_corpus", "--config", str(config))
+    assert "unchanged 6" in again.stdout, again.stderr
+
+    decode = {
+        "dataset": values["dataset"], "output": str(tmp_path / "out"), "source_storage": storage
+    }  # fmt: skip
+    decoded = run_plain(
+        "decode_dataset", "--config", str(write_config(tmp_path / "decode.yaml", decode))
+    )
+    assert decoded.returncode == 0, decoded.stderr
+    assert len(list((tmp_path / "out").glob("*.mp4"))) == NUM_CLIPS
+    stored = b"".join(
+        bucket.cat(path) for path in bucket.find("corpus/tokens") if "/_tokenizer/" not in path
+    )
+    assert SECRET.encode() not in stored
 
 
 @pytest.mark.parametrize("job", ["train_tokenizer", "tokenize_corpus", "decode_dataset"])
