@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 WORKER_ENVIRONMENT = {"GOMP_SPINCOUNT": "1000"}
 # In an embedded run all workers print to the user's terminal; one line per epoch is too much.
 QUIET_ENVIRONMENT = {"RAY_DATA_LOG_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore::DeprecationWarning"}
+LEAST_CPUS = 2
 
 
 class ClusterConfig(StrictConfig):
@@ -27,7 +28,8 @@ class ClusterConfig(StrictConfig):
     Attributes:
         address: "ray://…", "host:port" or "auto"; null uses RAY_ADDRESS (set by `ray job submit`)
             or, without one, starts Ray inside this process for the run.
-        num_cpus: CPU cores of the embedded Ray; null takes all. Ignored on a running cluster.
+        num_cpus: CPU cores of the embedded Ray; null takes all, and at least two (one to decode,
+            one to encode), real or not. Ignored on a running cluster.
         object_store_bytes: Object store of the embedded Ray; null lets Ray choose.
     """
 
@@ -69,7 +71,7 @@ def connect(config: ClusterConfig) -> None:
     else:
         ray.init(
             address="local",  # otherwise Ray joins, or waits for, whatever ran here before
-            num_cpus=config.num_cpus,
+            num_cpus=config.num_cpus or max(LEAST_CPUS, os.cpu_count() or 1),
             object_store_memory=config.object_store_bytes,
             include_dashboard=True,  # Ray Train asks it for the state of its workers
             runtime_env={"env_vars": WORKER_ENVIRONMENT | QUIET_ENVIRONMENT},
@@ -84,6 +86,22 @@ def connect(config: ClusterConfig) -> None:
         resources.get("GPU", 0),
         len(ray.nodes()),
     )
+
+
+def check_room(num_cpus: float, remedy: str) -> None:
+    """Warns if the connected cluster has fewer CPUs than a run needs to make any progress.
+
+    It is no error: a cluster that grows by itself may still get there.
+    """
+    available = ray.cluster_resources().get("CPU", 0)
+    if num_cpus > available:
+        logger.warning(
+            "the run needs %g CPUs at one time and the cluster has %g: it will wait until there "
+            "are more; %s",
+            num_cpus,
+            available,
+            remedy,
+        )
 
 
 def has_gpu() -> bool:

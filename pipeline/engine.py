@@ -22,7 +22,7 @@ import ray
 import ray.data
 import ray.exceptions
 
-from pipeline.cluster import has_gpu
+from pipeline.cluster import check_room, has_gpu
 from pipeline.dataset import CommitConfig, CommitSummary, Committer, TokenDataset
 from pipeline.decoding.cutting import CutSettings
 from pipeline.decoding.stage import DecodeStage
@@ -145,6 +145,10 @@ def run_on_ray(
     num_gpus = encode.num_gpus_per_actor
     if num_gpus is None:
         num_gpus = 1.0 if has_gpu() else 0.0
+    check_room(
+        encode.num_actors * encode.num_cpus_per_actor + engine.num_cpus_per_decode_task,
+        "lower encode.num_actors or encode.num_cpus_per_actor (fractions are fine)",
+    )
     rows = decode_on_ray(units, decode, engine).map_batches(
         _Encoder,
         fn_constructor_args=(target, encode, num_gpus > 0),
@@ -159,7 +163,7 @@ def run_on_ray(
     try:
         return _watch(committer, committer.consume.remote(stream), len(units), engine)
     except ray.exceptions.RayError as error:
-        raise PipelineError(innermost_message(error)) from error
+        raise as_pipeline_error(error) from error
     finally:
         ray.kill(committer)
 
@@ -317,8 +321,11 @@ def _watch(
             )
 
 
-def innermost_message(error: BaseException) -> str:
-    """The last line of the error that started it all, without Ray's wrapping."""
+def as_pipeline_error(error: BaseException) -> PipelineError:
+    """What went wrong in a worker, without Ray's wrapping: our own error, or its last line."""
     while isinstance(error, ray.exceptions.RayTaskError) and error.cause is not None:
         error = error.cause
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error) else ''}"
+    if isinstance(error, PipelineError):
+        return error
+    lines = str(error).strip().splitlines() or [""]
+    return PipelineError(f"{type(error).__name__}: {lines[-1]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -106,6 +107,9 @@ def test_two_workers_train_one_tokenizer_and_a_second_call_finds_it(
     values["optimizer"] = {"learning_rate": 0.5}
     with pytest.raises(PipelineError, match=r"optimizer\.learning_rate: 0\.0001 there, 0\.5 now"):
         fit_tokenizer(TrainConfig.from_mapping(values))
+    values["run"]["output"] += "-elsewhere"
+    with pytest.raises(PipelineError, match=r"checkpoints/tokenizer belongs to a run with other"):
+        fit_tokenizer(TrainConfig.from_mapping(values))
 
 
 @pytest.mark.ray
@@ -147,9 +151,10 @@ def test_a_killed_run_continues_from_its_checkpoint(
                          or "RayTrainWorker" in " ".join(process.cmdline())]  # fmt: skip
             os.kill(worker.pid, signal.SIGKILL)
         assert job.wait(timeout=300) == 0, log_path.read_text()
-    text = log_path.read_text()
-    assert "continuing at step" in text
-    assert "trained for 80 steps" in text
+    assert "trained for 80 steps" in log_path.read_text()
+    last = max((tmp_path / "checkpoints").glob("*/checkpoint_*"))
+    progress = json.loads((last / "progress.json").read_text())
+    assert (progress["step"], progress["num_restores"]) == (80, 1)
     assert SweetTok.from_pretrained(tmp_path / "tokenizer").config == tiny_config()
 
 

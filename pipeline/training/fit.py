@@ -9,18 +9,19 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import fsspec
 import ray
 import ray.train
 import ray.train.torch
 
-from pipeline.cluster import connect, has_gpu
-from pipeline.engine import innermost_message
+from pipeline.cluster import check_room, connect, has_gpu
+from pipeline.engine import as_pipeline_error
 from pipeline.errors import PipelineError
 from pipeline.storage import is_local, local_path
 from pipeline.training.clip_stream import training_clips
 from pipeline.training.config import TrainConfig
 from pipeline.training.loop import train_worker
-from pipeline.training.state import TOKENIZER_DIRECTORY, recipe_difference
+from pipeline.training.state import PROGRESS_FILE, TOKENIZER_DIRECTORY, recipe_difference
 from sweettok.persistence import MANIFEST_FILE, read_manifest
 
 logger = logging.getLogger(__name__)
@@ -53,29 +54,37 @@ def fit_tokenizer(config: TrainConfig) -> FitResult:
     finished = _finished(output, config)
     if finished is not None:
         return finished
+    _check_checkpoints(config)
     connect(config.cluster)
-    use_gpu = has_gpu() if config.workers.use_gpu is None else config.workers.use_gpu
+    workers = config.workers
+    decode_cpus = 0 if config.data.keep_in_object_store else 1
+    check_room(
+        workers.num_workers * workers.num_cpus_per_worker + decode_cpus,
+        "lower workers.num_workers or workers.num_cpus_per_worker, or set "
+        "data.keep_in_object_store=true so that training needs no core for decoding",
+    )
+    use_gpu = has_gpu() if workers.use_gpu is None else workers.use_gpu
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config=config.to_mapping(),
         datasets={"train": training_clips(config.data, config.model.geometry)},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=config.workers.num_workers,
+            num_workers=workers.num_workers,
             use_gpu=use_gpu,
-            resources_per_worker={"CPU": config.workers.num_cpus_per_worker}
+            resources_per_worker={"CPU": workers.num_cpus_per_worker}
             | ({"GPU": 1} if use_gpu else {}),
         ),
         run_config=ray.train.RunConfig(
             storage_path=_absolute(config.run.storage_path),
             name=config.run.name,
-            failure_config=ray.train.FailureConfig(max_failures=config.workers.max_failures),
+            failure_config=ray.train.FailureConfig(max_failures=workers.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.run.keep_checkpoints),
         ),
     )
     try:
         result = trainer.fit()
     except (ray.exceptions.RayError, ray.train.TrainingFailedError) as error:
-        raise PipelineError(f"training failed: {innermost_message(error)}") from error
+        raise PipelineError(f"training failed: {as_pipeline_error(error)}") from error
     if result.checkpoint is None:
         raise PipelineError(
             f"training ended without a checkpoint; see the logs under {config.run.storage_path}"
@@ -98,6 +107,16 @@ def _finished(output: Path, config: TrainConfig) -> FitResult | None:
     if recipe != config.recipe:
         raise PipelineError(recipe_difference(recipe, config.recipe, str(output)))
     return FitResult(output, read_manifest(output)["fingerprint"], None)
+
+
+def _check_checkpoints(config: TrainConfig) -> None:
+    """Refuses to continue the checkpoints of another recipe, before anything is started."""
+    root = f"{_absolute(config.run.storage_path)}/{config.run.name}"
+    filesystem, path = fsspec.url_to_fs(root)
+    for progress in filesystem.glob(f"{path}/checkpoint_*/{PROGRESS_FILE}"):
+        recipe = json.loads(filesystem.cat_file(progress))["recipe"]
+        if recipe != config.recipe:
+            raise PipelineError(recipe_difference(recipe, config.recipe, root))
 
 
 def _install(trained: Path, output: Path, config: TrainConfig) -> None:

@@ -6,6 +6,7 @@ checkpoint when one is lost.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import tempfile
 import time
@@ -57,9 +58,8 @@ class _TrainingRun:
         restored = ray.train.get_checkpoint()
         if restored is not None:
             with restored.as_directory() as directory:
-                self.progress = load_checkpoint(
-                    Path(directory), self.model, self.optimizer, config.recipe
-                )
+                found = load_checkpoint(Path(directory), self.model, self.optimizer, config.recipe)
+            self.progress = dataclasses.replace(found, num_restores=found.num_restores + 1)
             self._log(f"continuing at step {self.progress.step}")
         self.model.train()
         self.parallel_model = ray.train.torch.prepare_model(self.model)
@@ -128,8 +128,8 @@ class _TrainingRun:
         if ray.train.get_context().get_world_rank() != 0:
             ray.train.report(metrics)
             return
-        progress = TrainingProgress(
-            self.num_steps, self._elapsed_s(), self.epoch, self.config.recipe
+        progress = dataclasses.replace(
+            self.progress, step=self.num_steps, elapsed_s=self._elapsed_s(), epoch=self.epoch
         )
         with tempfile.TemporaryDirectory() as directory:
             save_checkpoint(Path(directory), self.model, self.optimizer, progress)

@@ -24,7 +24,7 @@ from sweettok.persistence import WEIGHTS_FILE, load_weights
 TOKENIZER_DIRECTORY = "tokenizer"
 
 _OPTIMIZER_FILE = "optimizer.safetensors"
-_PROGRESS_FILE = "progress.json"
+PROGRESS_FILE = "progress.json"
 _RANDOM_STATE = "random_state"
 
 
@@ -37,12 +37,14 @@ class TrainingProgress:
         elapsed_s: Seconds of training so far, over all attempts.
         epoch: Epochs begun; the data order of an epoch depends on the seed and on this number.
         recipe: The run's `TrainConfig.recipe`.
+        num_restores: How often the run went on from a checkpoint.
     """
 
     step: int
     elapsed_s: float
     epoch: int
     recipe: dict[str, Any]
+    num_restores: int = 0
 
 
 def save_checkpoint(
@@ -54,7 +56,7 @@ def save_checkpoint(
     tensors[_RANDOM_STATE] = torch.get_rng_state()
     safetensors.torch.save_file(tensors, directory / _OPTIMIZER_FILE)
     text = json.dumps(dataclasses.asdict(progress), indent=2) + "\n"
-    (directory / _PROGRESS_FILE).write_text(text, encoding="utf-8")
+    (directory / PROGRESS_FILE).write_text(text, encoding="utf-8")
 
 
 def load_checkpoint(
@@ -65,7 +67,7 @@ def load_checkpoint(
     Raises:
         PipelineError: The checkpoint belongs to another recipe.
     """
-    progress = TrainingProgress(**json.loads((directory / _PROGRESS_FILE).read_text("utf-8")))
+    progress = TrainingProgress(**json.loads((directory / PROGRESS_FILE).read_text("utf-8")))
     if progress.recipe != recipe:
         raise PipelineError(recipe_difference(progress.recipe, recipe, str(directory)))
     load_weights(model, directory / TOKENIZER_DIRECTORY / WEIGHTS_FILE)
