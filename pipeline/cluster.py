@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 
 import pydantic
 import ray
@@ -56,27 +57,9 @@ def connect(config: ClusterConfig) -> None:
     for chatty in ("ray.data", "ray._private.authentication"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     if address:
-        try:
-            ray.init(
-                address=address,
-                runtime_env={"env_vars": WORKER_ENVIRONMENT},
-                logging_level=logging.WARNING,
-            )
-        except (ConnectionError, RuntimeError, TimeoutError) as error:
-            raise PipelineError(
-                f"no Ray cluster answers at {address!r} ({' '.join(str(error).split())[:200]}); "
-                "start one, correct cluster.address or RAY_ADDRESS, or leave both empty to run Ray "
-                "inside this process"
-            ) from None
+        _join(address)
     else:
-        ray.init(
-            address="local",  # otherwise Ray joins, or waits for, whatever ran here before
-            num_cpus=config.num_cpus or max(LEAST_CPUS, os.cpu_count() or 1),
-            object_store_memory=config.object_store_bytes,
-            include_dashboard=True,  # Ray Train asks it for the state of its workers
-            runtime_env={"env_vars": WORKER_ENVIRONMENT | QUIET_ENVIRONMENT},
-            logging_level=logging.WARNING,
-        )
+        _start(config)
     resources = ray.cluster_resources()
     logger.info(
         "Ray %s: %s, %g CPUs, %g GPUs, %d node(s)",
@@ -107,3 +90,41 @@ def check_room(num_cpus: float, remedy: str) -> None:
 def has_gpu() -> bool:
     """Whether any node of the connected cluster has a GPU."""
     return ray.cluster_resources().get("GPU", 0) > 0
+
+
+def _join(address: str) -> None:
+    try:
+        ray.init(
+            address=address,
+            runtime_env={"env_vars": WORKER_ENVIRONMENT},
+            logging_level=logging.WARNING,
+        )
+    except (ConnectionError, RuntimeError, TimeoutError) as error:
+        raise PipelineError(
+            f"no Ray cluster answers at {address!r} ({' '.join(str(error).split())[:200]}); "
+            "start one, correct cluster.address or RAY_ADDRESS, or leave both empty to run Ray "
+            "inside this process"
+        ) from None
+
+
+def _start(config: ClusterConfig) -> None:
+    # Ray Train asks the dashboard for the state of its workers. Without an address it looks for
+    # whatever cluster was started last on this machine, and waits for it if that one is gone.
+    port = _free_port()
+    dashboard = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"}
+    ray.init(
+        address="local",  # otherwise Ray joins, or waits for, whatever ran here before
+        num_cpus=config.num_cpus or max(LEAST_CPUS, os.cpu_count() or 1),
+        object_store_memory=config.object_store_bytes,
+        include_dashboard=True,
+        dashboard_host="127.0.0.1",
+        dashboard_port=port,
+        runtime_env={"env_vars": WORKER_ENVIRONMENT | QUIET_ENVIRONMENT | dashboard},
+        logging_level=logging.WARNING,
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -152,7 +152,7 @@ def test_a_killed_run_continues_from_its_checkpoint(
             os.kill(worker.pid, signal.SIGKILL)
         assert job.wait(timeout=300) == 0, log_path.read_text()
     assert "trained for 80 steps" in log_path.read_text()
-    last = max((tmp_path / "checkpoints").glob("*/checkpoint_*"))
+    last = max((tmp_path / "checkpoints").glob("*/checkpoint_[0-9]*"))
     progress = json.loads((last / "progress.json").read_text())
     assert (progress["step"], progress["num_restores"]) == (80, 1)
     assert SweetTok.from_pretrained(tmp_path / "tokenizer").config == tiny_config()
@@ -161,7 +161,7 @@ def test_a_killed_run_continues_from_its_checkpoint(
 def wait_for_checkpoints(storage: Path, job: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 120
     # Once the second is being written, Ray Train has noted the first.
-    while len(list(storage.glob("*/checkpoint_*"))) < 2:
+    while len(list(storage.glob("*/checkpoint_[0-9]*"))) < 2:
         assert job.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline, "no checkpoint came"
         time.sleep(0.2)
