@@ -90,9 +90,9 @@ def fit_tokenizer(config: TrainConfig) -> FitResult:
             f"training ended without a checkpoint; see the logs under {config.run.storage_path}"
         )
     with result.checkpoint.as_directory() as directory:
+        progress = json.loads((Path(directory) / PROGRESS_FILE).read_text("utf-8"))
         _install(Path(directory) / TOKENIZER_DIRECTORY, output, config)
-    fingerprint = read_manifest(output)["fingerprint"]
-    return FitResult(output, fingerprint, int(result.metrics["step"]))
+    return FitResult(output, read_manifest(output)["fingerprint"], progress["step"])
 
 
 def _finished(output: Path, config: TrainConfig) -> FitResult | None:

@@ -67,11 +67,12 @@ class _TrainingRun:
         self.epoch = self.progress.epoch
         self._started_s = time.monotonic()
         self._logged_s, self._logged_step = self._started_s, self.num_steps
+        self.fraction_done = self._measure_fraction_done()
 
     def batches(self) -> Iterator[Tensor]:
         """Batches until the schedule ends, epoch after epoch."""
         shard = ray.train.get_dataset_shard("train")
-        while self.fraction_done() < 1:
+        while self.fraction_done < 1:
             self.epoch += 1
             seed = self._epoch_seed()
             num_batches = 0
@@ -83,7 +84,7 @@ class _TrainingRun:
             ):
                 num_batches += 1
                 yield pixels
-                if self.fraction_done() >= 1:
+                if self.fraction_done >= 1:
                     return
             if not num_batches:
                 raise RuntimeError("this worker got no training clip; use fewer workers")
@@ -99,16 +100,21 @@ class _TrainingRun:
     def step(self, pixels: Tensor) -> None:
         """One optimiser step on uint8 clips [b, t, h, w, c]."""
         video = pixels_to_video(pixels.to(self.device, non_blocking=True))
-        rate = rate_at(self.config.optimizer, self.num_steps, self.fraction_done())
+        rate = rate_at(self.config.optimizer, self.num_steps, self.fraction_done)
         output = self.parallel_model(video)
         loss = training_loss(video, output, self.config.loss)
         self.optimizer.step(loss, rate=rate)
         self.num_steps += 1
+        self.fraction_done = self._measure_fraction_done()
         if self.num_steps % self.config.run.log_every_steps == 0:
             self._log(self._describe(video, output, loss, rate))
 
-    def fraction_done(self) -> float:
-        """How much of the schedule is over, in [0, …); the end is at 1."""
+    def _measure_fraction_done(self) -> float:
+        """How much of the schedule is over; the run ends at 1.
+
+        Measured once a step: with a time limit, every question asked of the clock would get another
+        answer, and the end could fall between the last checkpoint and the end of the loop.
+        """
         schedule = self.config.schedule
         by_steps = self.num_steps / schedule.num_steps
         if schedule.time_limit_s is None:
@@ -118,13 +124,12 @@ class _TrainingRun:
     def is_time_to_checkpoint(self) -> bool:
         """Every so many steps, and at the end."""
         return (
-            self.num_steps % self.config.run.checkpoint_every_steps == 0
-            or self.fraction_done() >= 1
+            self.num_steps % self.config.run.checkpoint_every_steps == 0 or self.fraction_done >= 1
         )
 
     def checkpoint(self) -> None:
         """Reports to Ray Train; the first worker's state is what is kept."""
-        metrics = {"step": self.num_steps, "fraction_done": self.fraction_done()}
+        metrics = {"step": self.num_steps, "fraction_done": self.fraction_done}
         if ray.train.get_context().get_world_rank() != 0:
             ray.train.report(metrics)
             return
@@ -155,7 +160,7 @@ class _TrainingRun:
         temporal = codebook_usage(output.tokens.temporal, self.config.model.num_temporal_words)
         psnr = psnr_db(video, output.reconstruction.detach().clamp(-1, 1), 2.0).mean()
         return (
-            f"step {self.num_steps} ({self.fraction_done():4.0%}): loss {loss.item():.4f}, "
+            f"step {self.num_steps} ({self.fraction_done:4.0%}): loss {loss.item():.4f}, "
             f"PSNR {psnr.item():.2f} dB, perplexity {spatial.perplexity:.0f} spatial "
             f"{temporal.perplexity:.0f} temporal, learning rate {rate:.0%} of peak, "
             f"{clips_per_s:.1f} clips/s"
