@@ -18,6 +18,7 @@ from pipeline.dataset.storage_options import delta_storage_options
 from pipeline.errors import DatasetError, LineageError
 from pipeline.planning import plan_units
 from pipeline.storage import StorageConfig
+from tests.job_runs import free_port
 from tests.s3_server import SECRET
 from tests.token_samples import listed_video, quarantined, sample_lineage, unit_records, work_unit
 
@@ -99,7 +100,7 @@ def test_nothing_that_is_stored_holds_the_secret(root: str, storage: StorageConf
 
 
 def test_a_store_that_does_not_answer_is_one_readable_error(root: str) -> None:
-    nowhere = StorageConfig(endpoint_url=f"http://127.0.0.1:{_free_port()}", region="us-east-1")
+    nowhere = StorageConfig(endpoint_url=f"http://127.0.0.1:{free_port()}", region="us-east-1")
     with pytest.raises(DatasetError) as caught:
         TokenDataset.open(root, storage=nowhere)
     assert root in str(caught.value)
