@@ -92,7 +92,7 @@ class WordCodebook(nn.Module):
 
 def normalised_adjacency(
     edges: Int[Tensor, "2 edges"], num_words: int
-) -> tuple[Int[Tensor, "2 directed"], Float[Tensor, directed]]:
+) -> tuple[Int[Tensor, "2 directed"], Float[Tensor, " directed"]]:
     """Both directions of every edge plus self-loops, weighted by D^(-1/2) (A + I) D^(-1/2).
 
     Returns:
