@@ -127,7 +127,7 @@ def test_a_source_without_usable_videos_is_one_clear_error(
 def test_a_killed_run_continues_from_its_checkpoint(
     victim: str, values: dict[str, Any], tmp_path: Path
 ) -> None:
-    values["schedule"]["num_steps"] = 80
+    values["schedule"]["num_steps"] = 120
     values["run"] |= {"checkpoint_every_steps": 10, "log_every_steps": 100}
     config = write_config(tmp_path / "train.yaml", values)
     command = [sys.executable, "jobs/train_tokenizer.py", "--config", str(config)]
@@ -151,17 +151,20 @@ def test_a_killed_run_continues_from_its_checkpoint(
                          or "RayTrainWorker" in " ".join(process.cmdline())]  # fmt: skip
             os.kill(worker.pid, signal.SIGKILL)
         assert job.wait(timeout=300) == 0, log_path.read_text()
-    assert "trained for 80 steps" in log_path.read_text()
+    assert "trained for 120 steps" in log_path.read_text()
     last = max((tmp_path / "checkpoints").glob("*/checkpoint_[0-9]*"))
     progress = json.loads((last / "progress.json").read_text())
-    assert (progress["step"], progress["num_restores"]) == (80, 1)
+    assert (progress["step"], progress["num_restores"]) == (120, 1)
     assert SweetTok.from_pretrained(tmp_path / "tokenizer").config == tiny_config()
+
+
+SNAPSHOT = "*/checkpoint_manager_snapshot.json"
 
 
 def wait_for_checkpoints(storage: Path, job: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 120
-    # Once the second is being written, Ray Train has noted the first.
-    while len(list(storage.glob("*/checkpoint_[0-9]*"))) < 2:
+    # A checkpoint counts once Ray Train's controller has noted it, seconds after it was written.
+    while not any("checkpoint_dir_name" in path.read_text() for path in storage.glob(SNAPSHOT)):
         assert job.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline, "no checkpoint came"
         time.sleep(0.2)
