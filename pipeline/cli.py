@@ -58,7 +58,7 @@ def run_job(
         return _fail(parser, error, EXIT_USAGE)
     except LineageError as error:
         return _fail(parser, error, EXIT_LINEAGE)
-    except (PipelineError, SweetTokError) as error:
+    except (PipelineError, SweetTokError, OSError) as error:
         return _fail(parser, error, EXIT_FAILED)
     except KeyboardInterrupt:
         sys.stderr.write(f"{parser.prog}: interrupted; the same command continues\n")

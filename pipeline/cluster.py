@@ -21,6 +21,7 @@ WORKER_ENVIRONMENT = {"GOMP_SPINCOUNT": "1000"}
 # In an embedded run all workers print to the user's terminal; one line per epoch is too much.
 QUIET_ENVIRONMENT = {"RAY_DATA_LOG_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore::DeprecationWarning"}
 LEAST_CPUS = 2
+_EMBEDDED = "RAY_API_SERVER_ADDRESS"  # set in the environment of embedded workers only
 
 
 class ClusterConfig(StrictConfig):
@@ -64,7 +65,7 @@ def connect(config: ClusterConfig) -> None:
     logger.info(
         "Ray %s: %s, %g CPUs, %g GPUs, %d node(s)",
         ray.__version__,
-        f"cluster at {address}" if address else "inside this process",
+        f"cluster at {address}" if address else "embedded in this run",
         resources.get("CPU", 0),
         resources.get("GPU", 0),
         len(ray.nodes()),
@@ -72,19 +73,20 @@ def connect(config: ClusterConfig) -> None:
 
 
 def check_room(num_cpus: float, remedy: str) -> None:
-    """Warns if the connected cluster has fewer CPUs than a run needs to make any progress.
+    """Checks that the connected cluster has the CPUs without which a run cannot make progress.
 
-    It is no error: a cluster that grows by itself may still get there.
+    Only warns on a running cluster, which may grow by itself.
+
+    Raises:
+        PipelineError: The embedded Ray, which cannot grow, has too few.
     """
     available = ray.cluster_resources().get("CPU", 0)
-    if num_cpus > available:
-        logger.warning(
-            "the run needs %g CPUs at one time and the cluster has %g: it will wait until there "
-            "are more; %s",
-            num_cpus,
-            available,
-            remedy,
-        )
+    if num_cpus <= available:
+        return
+    message = f"the run needs {num_cpus:g} CPUs at one time, Ray has {available:g}; {remedy}"
+    if _EMBEDDED in ray.get_runtime_context().runtime_env.get("env_vars", {}):
+        raise PipelineError(message)
+    logger.warning("%s, or wait until the cluster has more", message)
 
 
 def has_gpu() -> bool:
@@ -111,7 +113,7 @@ def _start(config: ClusterConfig) -> None:
     # Ray Train asks the dashboard for the state of its workers. Without an address it looks for
     # whatever cluster was started last on this machine, and waits for it if that one is gone.
     port = _free_port()
-    dashboard = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"}
+    dashboard = {_EMBEDDED: f"http://127.0.0.1:{port}"}
     ray.init(
         address="local",  # otherwise Ray joins, or waits for, whatever ran here before
         num_cpus=config.num_cpus or max(LEAST_CPUS, os.cpu_count() or 1),

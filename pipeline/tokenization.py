@@ -12,6 +12,7 @@ import logging
 import platform
 import time
 import uuid
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +35,7 @@ from pipeline.preprocessing import PreprocessConfig
 from pipeline.records import WorkUnit
 from pipeline.storage import StorageConfig
 from sweettok import Lexicon, SweetTokConfig
-from sweettok.persistence import LEXICON_DIRECTORY, read_manifest
+from sweettok.persistence import LEXICON_DIRECTORY, verified_manifest
 from sweettok.strict_config import StrictConfig
 
 logger = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ class TokenizeSummary:
         num_clips: Clips committed by this run.
         duration_s: Seconds from the first listed input to the last commit.
         steady_clips_per_s: Clips per second once the encoders were at work.
+        reasons: How many inputs this run quarantined for each reason.
     """
 
     run_id: str
@@ -104,6 +106,7 @@ class TokenizeSummary:
     num_clips: int
     duration_s: float
     steady_clips_per_s: float
+    reasons: dict[str, int]
 
     def lines(self) -> list[str]:
         """The summary for people."""
@@ -114,8 +117,14 @@ class TokenizeSummary:
         if not self.num_tokenized and not self.num_quarantined:
             return [accounts, f"nothing to do: {self.dataset_uri} is up to date"]
         rate = self.num_clips / self.duration_s if self.duration_s else 0.0
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.reasons.items())
         return [
             accounts,
+            *(
+                [f"quarantined: {reasons}; why, in {self.dataset_uri}/_quarantine"]
+                if reasons
+                else []
+            ),
             f"{self.num_clips} clips in {self.duration_s:.1f} s ({rate:.1f} clips/s with start-up, "
             f"{self.steady_clips_per_s:.1f} without) → {self.dataset_uri} version "
             f"{self.dataset_version}",
@@ -130,7 +139,7 @@ def tokenize_corpus(config: TokenizeConfig) -> TokenizeSummary:
         SweetTokError: The tokenizer cannot be loaded.
     """
     started_s = time.monotonic()
-    manifest = read_manifest(config.tokenizer)
+    manifest = verified_manifest(config.tokenizer)
     model_config = SweetTokConfig.from_mapping(manifest["config"], origin=config.tokenizer)
     lineage = build_lineage(config, manifest, model_config)
     dataset = TokenDataset.create_or_open(
@@ -224,6 +233,7 @@ def _summary(
         num_clips=committed.num_clips,
         duration_s=duration_s,
         steady_clips_per_s=result.steady_clips_per_s,
+        reasons=_reasons(dataset, run_id) if committed.num_quarantined else {},
     )
     planned = counts.num_new + counts.num_changed
     if done + committed.num_skipped < planned:
@@ -232,3 +242,8 @@ def _summary(
             f"{committed.num_skipped} were finished by another run; run the same command again"
         )
     return summary
+
+
+def _reasons(dataset: TokenDataset, run_id: str) -> dict[str, int]:
+    rows = dataset.quarantine().select(["run_id", "reason"]).to_pylist()
+    return dict(Counter(row["reason"] for row in rows if row["run_id"] == run_id).most_common())

@@ -69,9 +69,7 @@ def load_tokenizer(model_class: type[SweetTok], directory: str | Path) -> SweetT
         CheckpointError: A file is missing, was altered, or does not fit the architecture.
     """
     directory = Path(directory)
-    manifest = read_manifest(directory)
-    for name, expected in manifest["files"].items():
-        _verify(directory, name, expected)
+    manifest = verified_manifest(directory)
     try:
         config = SweetTokConfig.from_mapping(manifest["config"], origin=f"{directory}: config")
         model = model_class(config, Lexicon.load(directory / LEXICON_DIRECTORY))
@@ -95,6 +93,18 @@ def load_weights(model: SweetTok, path: Path) -> None:
         raise CheckpointError(f"{path}: does not fit the model ({reason})") from None
     for quantizer in (model.spatial_quantizer, model.temporal_quantizer):
         quantizer.codebook.trust_stored_codes()
+
+
+def verified_manifest(directory: str | Path) -> dict[str, Any]:
+    """The manifest of a saved tokenizer, every file that it names checked against its hash.
+
+    Raises:
+        CheckpointError: There is none, it was edited, or a file is missing or altered.
+    """
+    manifest = read_manifest(directory)
+    for name, expected in manifest["files"].items():
+        _verify(Path(directory), name, expected)
+    return manifest
 
 
 def read_manifest(directory: str | Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import polars
@@ -69,6 +70,7 @@ def test_a_mixed_folder_is_accounted_for_and_a_second_run_adds_nothing(
     first = tokenize_corpus(config)
     assert (first.num_listed, first.num_tokenized, first.num_quarantined) == (6, 3, 3)
     assert first.num_clips == NUM_CLIPS
+    assert first.reasons == {"truncated": 1, "not_a_video": 1, "empty": 1}
     dataset = TokenDataset.open(first.dataset_uri)
     assert dataset.num_clips() == NUM_CLIPS
     reasons = {
@@ -163,6 +165,13 @@ def test_what_cannot_work_is_one_clear_error(
     )
     with pytest.raises(SourceError, match="none"):
         tokenize_corpus(empty)
+    damaged = shutil.copytree(tokenizer_directory, tmp_path / "damaged")
+    weights = bytearray((damaged / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (damaged / "model.safetensors").write_bytes(weights)
+    with pytest.raises(CheckpointError, match=r"damaged/model\.safetensors.*altered"):
+        tokenize_corpus(tokenize_config(corpus, str(damaged), tmp_path / "c"))
+    assert not (tmp_path / "c").exists()
     half = EncodeStage(tokenizer_directory, EncodeConfig(precision="bf16"))
     with pytest.raises(PipelineError, match="bf16"):
         half.setup()

@@ -22,6 +22,7 @@ from pipeline.training.loop import load_lexicon, training_loss
 from pipeline.training.optimizer import ModelOptimizer, OptimizerConfig, rate_at
 from pipeline.training.state import TrainingProgress, load_checkpoint, save_checkpoint
 from sweettok import Lexicon, SweetTok
+from sweettok.errors import LexiconError
 from tests.job_runs import REPOSITORY, write_config
 from tests.test_jobs import train_values
 from tests.tiny_corpus import make_corpus
@@ -109,6 +110,33 @@ def test_two_workers_train_one_tokenizer_and_a_second_call_finds_it(
         fit_tokenizer(TrainConfig.from_mapping(values))
     values["run"]["output"] += "-elsewhere"
     with pytest.raises(PipelineError, match=r"checkpoints/tokenizer belongs to a run with other"):
+        fit_tokenizer(TrainConfig.from_mapping(values))
+
+
+def test_nothing_that_is_there_is_overwritten(values: dict[str, Any], tmp_path: Path) -> None:
+    output = tmp_path / "tokenizer"
+    output.mkdir()
+    (output / "wedding.txt").write_text("keep me")
+    with pytest.raises(PipelineError, match="is there already"):
+        fit_tokenizer(TrainConfig.from_mapping(values))
+    assert (output / "wedding.txt").read_text() == "keep me"
+    values["run"]["output"] = str(output / "wedding.txt")
+    with pytest.raises(PipelineError, match="is there already"):
+        fit_tokenizer(TrainConfig.from_mapping(values))
+
+
+def test_a_wrong_lexicon_is_found_before_ray_starts(values: dict[str, Any]) -> None:
+    values["lexicon"] = "large"
+    with pytest.raises(LexiconError, match="large: no lexicon there"):
+        fit_tokenizer(TrainConfig.from_mapping(values))
+
+
+@pytest.mark.ray
+def test_more_workers_than_cpus_is_one_clear_error(
+    ray_cluster: None, values: dict[str, Any]
+) -> None:
+    values["workers"] = {"num_workers": 8}
+    with pytest.raises(PipelineError, match="needs 8 CPUs at one time, Ray has 2"):
         fit_tokenizer(TrainConfig.from_mapping(values))
 
 

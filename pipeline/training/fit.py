@@ -20,7 +20,7 @@ from pipeline.errors import PipelineError
 from pipeline.storage import is_local, local_path
 from pipeline.training.clip_stream import training_clips
 from pipeline.training.config import TrainConfig
-from pipeline.training.loop import train_worker
+from pipeline.training.loop import load_lexicon, train_worker
 from pipeline.training.state import PROGRESS_FILE, TOKENIZER_DIRECTORY, recipe_difference
 from sweettok.persistence import MANIFEST_FILE, read_manifest
 
@@ -48,13 +48,15 @@ def fit_tokenizer(config: TrainConfig) -> FitResult:
     """Trains a tokenizer, or continues an interrupted run, or finds it finished.
 
     Raises:
-        PipelineError: Training failed for good, or `run.output` holds another run's tokenizer.
+        PipelineError: Training failed for good, or `run.output` holds something else.
+        LexiconError: The lexicon is unknown or smaller than the model asks for.
     """
     output = Path(config.run.output)
     finished = _finished(output, config)
     if finished is not None:
         return finished
     _check_checkpoints(config)
+    load_lexicon(config)  # a wrong one is better found here than in every worker
     connect(config.cluster)
     workers = config.workers
     decode_cpus = 0 if config.data.keep_in_object_store else 1
@@ -77,7 +79,9 @@ def fit_tokenizer(config: TrainConfig) -> FitResult:
         run_config=ray.train.RunConfig(
             storage_path=_absolute(config.run.storage_path),
             name=config.run.name,
-            failure_config=ray.train.FailureConfig(max_failures=workers.max_failures),
+            failure_config=ray.train.FailureConfig(
+                max_failures=workers.max_failures, controller_failure_limit=workers.max_failures
+            ),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.run.keep_checkpoints),
         ),
     )
@@ -97,6 +101,11 @@ def fit_tokenizer(config: TrainConfig) -> FitResult:
 
 def _finished(output: Path, config: TrainConfig) -> FitResult | None:
     if not (output / MANIFEST_FILE).exists():
+        if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+            raise PipelineError(
+                f"{output}: is there already and holds no tokenizer of this job; choose another "
+                "run.output or an empty directory"
+            )
         return None
     recipe_file = output / RECIPE_FILE
     if not recipe_file.exists():
@@ -127,7 +136,7 @@ def _install(trained: Path, output: Path, config: TrainConfig) -> None:
     (partial / RECIPE_FILE).write_text(json.dumps(config.recipe, indent=2) + "\n", "utf-8")
     (partial / "config.yaml").write_text(config.to_yaml(), "utf-8")
     if output.exists():
-        shutil.rmtree(output)
+        output.rmdir()  # empty, or something else came in between: then this refuses
     os.replace(partial, output)
 
 
