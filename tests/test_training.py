@@ -23,7 +23,7 @@ from pipeline.training.optimizer import ModelOptimizer, OptimizerConfig, rate_at
 from pipeline.training.state import TrainingProgress, load_checkpoint, save_checkpoint
 from sweettok import Lexicon, SweetTok
 from sweettok.errors import LexiconError
-from tests.job_runs import REPOSITORY, write_config
+from tests.job_runs import REPOSITORY, job_environment, write_config
 from tests.test_jobs import train_values
 from tests.tiny_corpus import make_corpus
 from tests.tiny_models import tiny_config
@@ -184,6 +184,23 @@ def test_a_killed_run_continues_from_its_checkpoint(
     progress = json.loads((last / "progress.json").read_text())
     assert (progress["step"], progress["num_restores"]) == (120, 1)
     assert SweetTok.from_pretrained(tmp_path / "tokenizer").config == tiny_config()
+
+
+@pytest.mark.ray
+@pytest.mark.jobs
+def test_an_interrupted_run_says_so(values: dict[str, Any], tmp_path: Path) -> None:
+    values["schedule"]["num_steps"] = 10_000
+    values["run"]["checkpoint_every_steps"] = 10
+    config = write_config(tmp_path / "train.yaml", values)
+    command = [sys.executable, "jobs/train_tokenizer.py", "--config", str(config)]
+    with (tmp_path / "log").open("w") as log:
+        job = subprocess.Popen(
+            command, cwd=REPOSITORY, env=job_environment(), stdout=log, stderr=subprocess.STDOUT
+        )
+        wait_for_checkpoints(tmp_path / "checkpoints", job)
+        job.send_signal(signal.SIGINT)
+        assert job.wait(timeout=60) == 130
+    assert "interrupted; the same command continues" in (tmp_path / "log").read_text()
 
 
 SNAPSHOT = "*/checkpoint_manager_snapshot.json"

@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import shutil
+import threading
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,7 +88,7 @@ def fit_tokenizer(config: TrainConfig) -> FitResult:
         ),
     )
     try:
-        result = trainer.fit()
+        result = _fit_interruptibly(trainer)
     except (ray.exceptions.RayError, ray.train.TrainingFailedError) as error:
         raise PipelineError(f"training failed: {as_pipeline_error(error)}") from error
     if result.checkpoint is None:
@@ -97,6 +99,27 @@ def fit_tokenizer(config: TrainConfig) -> FitResult:
         progress = json.loads((Path(directory) / PROGRESS_FILE).read_text("utf-8"))
         _install(Path(directory) / TOKENIZER_DIRECTORY, output, config)
     return FitResult(output, read_manifest(output)["fingerprint"], progress["step"])
+
+
+def _fit_interruptibly(trainer: ray.train.torch.TorchTrainer) -> ray.train.Result:
+    """`trainer.fit()` in a thread of its own.
+
+    On the main thread Ray Train takes Ctrl-C for itself and ends the process with exit code 1 after
+    a quarter of a minute; here it interrupts the job like any other.
+    """
+    outcome: Future[ray.train.Result] = Future()
+
+    def fit() -> None:
+        try:
+            outcome.set_result(trainer.fit())
+        except (ray.exceptions.RayError, ray.train.TrainingFailedError) as error:
+            outcome.set_exception(error)
+        finally:
+            if not outcome.done():
+                outcome.set_exception(PipelineError("training broke off; see the traceback above"))
+
+    threading.Thread(target=fit, name="ray-train", daemon=True).start()
+    return outcome.result()
 
 
 def _finished(output: Path, config: TrainConfig) -> FitResult | None:
