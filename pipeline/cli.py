@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -62,7 +63,11 @@ def run_job(
         return _fail(parser, error, EXIT_FAILED)
     except KeyboardInterrupt:
         sys.stderr.write(f"{parser.prog}: interrupted; the same command continues\n")
-        return EXIT_INTERRUPTED
+        sys.stderr.flush()
+        sys.stdout.flush()
+        # Threads that wait for Ray would turn an orderly exit into a crash with another code; Ray's
+        # own processes end with this one.
+        os._exit(EXIT_INTERRUPTED)
     return 0
 
 
