@@ -81,11 +81,6 @@ class ClipGeometry(StrictConfig):
         return self.grid_height * self.grid_width
 
     @property
-    def num_pixels(self) -> int:
-        """Pixels of the whole clip (frames × height × width)."""
-        return self.num_frames * self.height_px * self.width_px
-
-    @property
     def image(self) -> ClipGeometry:
         """The same geometry for a single frame (image mode)."""
         return self.model_copy(update={"num_frames": 1})
