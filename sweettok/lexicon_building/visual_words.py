@@ -70,8 +70,9 @@ _OFFENSIVE_DEFINITION = re.compile(
     r"\b(contemptuous|derogatory|disparaging|insulting|obscene|offensive|slur|vulgar)\b"
 )
 _EXPLICIT_DEFINITION = re.compile(
-    r"\b(anus|bowel movement|copulat\w*|excrement|genital\w*|liquid excretory|prostitut\w*|rape|"
-    r"sexual\w*|urinat\w*|vomit\w*)\b"
+    r"\b(anal sex|anus|bowel movement|copulat\w*|excrement|feces|genital\w*|have sex|"
+    r"liquid excretory|penis|prostitut\w*|pubi[cs]|rape|sex organs?|sexual\w*|urinat\w*|vagina\w*|"
+    r"vomit\w*)\b"
 )
 
 

@@ -1,39 +1,15 @@
-"""Chooses the words of a vocabulary: visual, frequent, and linked to each other in captions.
+"""Chooses the words of a vocabulary: the best candidates that are linked to each other in captions.
 
-A vocabulary joins *heads* (nouns or verbs) and their *modifiers* (adjectives or adverbs). A word is
-ranked by how often WordNet's sense-tagged texts and the captions use it in a visual sense; a word
-that none of the chosen words links to gives way to the next one that some do.
+A vocabulary joins *heads* (nouns or verbs) and their *modifiers* (adjectives or adverbs). A word
+that none of the chosen words links to gives way to the next candidate that some do.
 """
 
 from __future__ import annotations
 
-import logging
-import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from sweettok.errors import LexiconError
-from sweettok.lexicon_building.caption_statistics import CaptionStatistics
-from sweettok.lexicon_building.visual_words import is_suitable, visual_share
-from sweettok.lexicon_building.wordnet import WordNet
-
-logger = logging.getLogger(__name__)
-
-# Most words have an abstract sense beside the visual one; most adverbs are not visual at all.
-_LEAST_VISUAL_SHARE = {"noun": 0.3, "verb": 0.3, "adjective": 0.25, "adverb": 0.5}
-# A noun whose adjectives tell nothing visible ("lasting effect", "naval officer") is no visual
-# noun; an adverb is one of motion if a good part of its verbs can be seen.
-_LEAST_VISUAL_COMPANY = {"noun": 0.15, "adverb": 0.3}
-
-
-class RankedWord(NamedTuple):
-    """A candidate: `score` orders it, `num_uses` counts its uses (of any sense)."""
-
-    word: str
-    part_of_speech: str
-    score: float
-    num_uses: int
+from sweettok.lexicon_building.word_candidates import RankedWord
 
 
 class ChosenWords(NamedTuple):
@@ -51,64 +27,6 @@ class ChosenWords(NamedTuple):
         return len(self.words) - len({index for edge in self.edges for index in edge})
 
 
-def rank_candidates(
-    wordnet: WordNet, statistics: CaptionStatistics, part_of_speech: str, *, min_count: int
-) -> list[RankedWord]:
-    """All words that may be chosen, best first, ties in alphabetical order.
-
-    Args:
-        wordnet: The database.
-        statistics: What the captions say.
-        part_of_speech: One of noun, verb, adjective, adverb.
-        min_count: Least number of occurrences in the captions, at least 1.
-    """
-    company = visual_company(wordnet, statistics, part_of_speech)
-    least_company = _LEAST_VISUAL_COMPANY.get(part_of_speech, 0.0)
-    ranked = []
-    for word in wordnet.words(part_of_speech):
-        num_captions = statistics.words[part_of_speech, word]
-        if num_captions < min_count or company.get(word, 1.0) < least_company:
-            continue
-        share = visual_share(wordnet, part_of_speech, word)
-        if share < _LEAST_VISUAL_SHARE[part_of_speech] or not is_suitable(
-            wordnet, part_of_speech, word
-        ):
-            continue
-        num_tags = sum(sense.tag_count for sense in wordnet.senses[part_of_speech, word])
-        score = math.log1p(share * num_tags) + math.log1p(share * num_captions)
-        ranked.append(RankedWord(word, part_of_speech, score, num_tags + num_captions))
-    return sorted(ranked, key=lambda item: (-item.score, item.word))
-
-
-def visual_company(
-    wordnet: WordNet, statistics: CaptionStatistics, part_of_speech: str
-) -> dict[str, float]:
-    """For each noun (adverb), the share in [0, 1] of its adjectives (verbs) that are visual.
-
-    Smoothed towards one half for rare words. Empty for adjectives and verbs.
-    """
-    if part_of_speech == "noun":
-        partner_part = "adjective"
-        partners = [(noun, word, n) for (word, noun), n in statistics.adjective_noun.items()]
-    elif part_of_speech == "adverb":
-        partner_part = "verb"
-        partners = [(word, verb, n) for (word, verb), n in statistics.adverb_verb.items()]
-    else:
-        return {}
-    is_visual = {
-        word: visual_share(wordnet, partner_part, word) >= _LEAST_VISUAL_SHARE[partner_part]
-        for word in wordnet.words(partner_part)
-        if any(word in sense.synset.words for sense in wordnet.senses[partner_part, word])
-    }
-    total: Counter[str] = Counter()
-    visual: Counter[str] = Counter()
-    for word, partner, count in partners:
-        if partner in is_visual:
-            total[word] += count
-            visual[word] += count * is_visual[partner]
-    return {word: (visual[word] + 1) / (total[word] + 2) for word in total}
-
-
 def choose_words(
     heads: Sequence[RankedWord],
     modifiers: Sequence[RankedWord],
@@ -120,23 +38,14 @@ def choose_words(
     """Chooses the best words of both parts of speech, those with an edge before those without.
 
     Args:
-        heads: Ranked nouns or verbs.
+        heads: Ranked nouns or verbs, none of them among the modifiers.
         modifiers: Ranked adjectives or adverbs.
         pairs: How often (modifier, head) occurred together.
-        num_heads: Number of heads to choose, at least 1.
-        num_modifiers: Number of modifiers to choose, at least 1.
-
-    Raises:
-        LexiconError: There are fewer candidates than asked.
+        num_heads: Number of heads to choose, from 1 to the number of candidates.
+        num_modifiers: Number of modifiers to choose, from 1 to the number of candidates.
     """
-    heads, modifiers = _one_part_of_speech_each(heads, modifiers)
-    for ranked, wanted in ((heads, num_heads), (modifiers, num_modifiers)):
-        if len(ranked) < wanted:
-            part = ranked[0].part_of_speech if ranked else "word"
-            raise LexiconError(
-                f"{wanted} {part}s asked, the sources give {len(ranked)}; ask for fewer, lower "
-                "--min-count or give more --captions"
-            )
+    assert 1 <= num_heads <= len(heads)
+    assert 1 <= num_modifiers <= len(modifiers)
     postponed: set[RankedWord] = set()
     while True:
         chosen_heads = _first(heads, num_heads, postponed)
@@ -151,15 +60,15 @@ def choose_words(
         postponed |= unlinked
 
 
-def _one_part_of_speech_each(
+def one_part_of_speech_each(
     heads: Sequence[RankedWord], modifiers: Sequence[RankedWord]
 ) -> tuple[list[RankedWord], list[RankedWord]]:
     """A word that is both ("orange") stays where it is used more often."""
     head_count = {item.word: item.num_uses for item in heads}
     modifier_count = {item.word: item.num_uses for item in modifiers}
     return (
-        [item for item in heads if item.num_uses >= modifier_count.get(item.word, 0)],
-        [item for item in modifiers if item.num_uses > head_count.get(item.word, 0)],
+        [item for item in heads if item.num_uses >= modifier_count.get(item.word, -1)],
+        [item for item in modifiers if item.num_uses > head_count.get(item.word, -1)],
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,10 +85,12 @@ class WordNet:
     Attributes:
         synsets: All synsets.
         senses: For (part of speech, lower-case word), its senses in WordNet's order.
+        exceptions: For (part of speech, irregular form), its dictionary form.
     """
 
     synsets: Mapping[SynsetKey, Synset]
     senses: Mapping[tuple[str, str], tuple[Sense, ...]]
+    exceptions: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, directory: str | Path = DEFAULT_DIRECTORY) -> WordNet:
@@ -98,17 +100,17 @@ class WordNet:
             LexiconError: The directory lacks one of WordNet's files.
         """
         directory = Path(directory)
-        wanted = [
-            f"{kind}.{suffix}" for kind in ("data", "index") for suffix in _FILE_SUFFIX.values()
-        ]
+        suffixes = _FILE_SUFFIX.values()
+        wanted = [f"{kind}.{suffix}" for kind in ("data", "index") for suffix in suffixes]
+        wanted += [f"{suffix}.exc" for suffix in suffixes]
         missing = [name for name in (*wanted, "cntlist.rev") if not (directory / name).is_file()]
         if missing:
             raise LexiconError(
                 f"{directory}: no WordNet 3.0 database ({missing[0]} missing); install Debian's "
-                "wordnet-base or give its directory with --wordnet"
+                "wordnet-base or give the directory that holds it"
             )
         synsets = {s.key: s for part in PARTS_OF_SPEECH for s in _read_synsets(directory, part)}
-        return cls(synsets, _read_senses(directory, synsets))
+        return cls(synsets, _read_senses(directory, synsets), _read_exceptions(directory))
 
     def captions(self) -> Iterator[str]:
         """The definitions and example sentences of all synsets, in a fixed order."""
@@ -157,6 +159,15 @@ def _read_tag_counts(directory: Path) -> dict[tuple[str, str, int], int]:
         word, _, rest = sense_key.partition("%")
         counts[_PART_OF_SENSE_TYPE[rest[0]], word, int(sense_number)] = int(count)
     return counts
+
+
+def _read_exceptions(directory: Path) -> dict[tuple[str, str], str]:
+    exceptions: dict[tuple[str, str], str] = {}
+    for part, suffix in _FILE_SUFFIX.items():
+        for line in (directory / f"{suffix}.exc").read_text(encoding="utf-8").splitlines():
+            inflected, base, *_ = line.split()
+            exceptions.setdefault((part, inflected), base)
+    return exceptions
 
 
 def _read_senses(
