@@ -1,7 +1,8 @@
 """Transformer parts: attention, feed-forward, positions. Everything the encoder and decoder share.
 
 All attention goes through PyTorch's fused `scaled_dot_product_attention`; the feed-forward gate and
-value come from one matrix product.
+value come from one matrix product. Without gradients on a CPU, self-attention blocks work through a
+batch in pieces that fit its caches: the results are the same, the memory and the time are less.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 FEED_FORWARD_RATIO = 8 / 3  # a gated feed-forward of this ratio costs what a plain one of 4 does
+HIDDEN_MULTIPLE = 32  # hidden widths that vector units like: 1,365 runs at 3/4 of the rate of 1,376
+PIECE_POSITIONS = 1024  # positions that a block transforms at a time in inference on a CPU
 POSITION_STD = 0.3  # of embedded positions at initialisation; larger drowns what they are added to
 
 
@@ -56,14 +59,16 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        hidden = round(width * FEED_FORWARD_RATIO)
+        hidden = max(1, round(width * FEED_FORWARD_RATIO / HIDDEN_MULTIPLE)) * HIDDEN_MULTIPLE
         self.to_gate_value = nn.Linear(width, 2 * hidden, bias=False)
         self.to_output = nn.Linear(hidden, width, bias=False)
 
     def forward(self, features: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
         """Applies the feed-forward position by position."""
         gate, value = self.to_gate_value(features).chunk(2, dim=-1)
-        return self.to_output(F.silu(gate) * value)
+        if torch.is_grad_enabled():
+            return self.to_output(F.silu(gate) * value)
+        return self.to_output(F.silu(gate, inplace=True).mul_(value))
 
 
 class SelfBlock(nn.Module):
@@ -79,6 +84,14 @@ class SelfBlock(nn.Module):
 
     def forward(self, sequence: Float[Tensor, "n i d"]) -> Float[Tensor, "n i d"]:
         """Transforms each of the n sequences on its own."""
+        if not _works_in_pieces(sequence):
+            return self._transform(sequence)
+        pieces = sequence.split(max(1, PIECE_POSITIONS // sequence.shape[1]))
+        if len(pieces) == 1:
+            return self._transform(sequence)
+        return torch.cat([self._transform(piece) for piece in pieces])
+
+    def _transform(self, sequence: Float[Tensor, "n i d"]) -> Float[Tensor, "n i d"]:
         normed = self.attention_norm(sequence)
         sequence = sequence + self.attention(normed, causal=self.causal)
         return sequence + self.feed_forward(self.feed_forward_norm(sequence))
@@ -143,10 +156,20 @@ class PositionEmbedding(nn.Module):
         nn.init.normal_(self.mix.weight, std=POSITION_STD / math.sqrt(num_axes * num_frequencies))
 
     def forward(self, coordinates: Float[Tensor, "... a"]) -> Float[Tensor, "... d"]:
-        """Embeds `coordinates` given in latent cells."""
+        """Embeds `coordinates` given in latent cells.
+
+        The result is float32 also under autocast, and with it the sum it enters: what blocks add up
+        keeps its digits, and fused normalisation applies.
+        """
         angles = coordinates.unsqueeze(-1) * self.frequencies
         waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
-        return self.mix(rearrange(waves, "... a f -> ... (a f)"))
+        return self.mix(rearrange(waves, "... a f -> ... (a f)")).float()
+
+
+def _works_in_pieces(features: Tensor) -> bool:
+    if torch.compiler.is_compiling() or torch.is_grad_enabled():
+        return False
+    return features.device.type == "cpu"
 
 
 def grid_coordinates(

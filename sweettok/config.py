@@ -62,22 +62,28 @@ class QuantizerConfig(StrictConfig):
     """The nearest-word quantiser and its losses.
 
     Attributes:
+        codebook: What the codes are: "words" projected by the graph convolution (the paper's),
+            "words_without_graph" projected each by itself, or "learned": free vectors, as many as
+            there would be words.
         code_dim: Dimension of the space in which latents and words are compared.
         graph_hidden_dim: Hidden width of the two-layer graph convolution.
         commitment_weight: Weight of pulling latents to their code.
         codebook_weight: Weight of pulling codes (through the graph convolution) to their latents.
         entropy_weight: Weight of the entropy term that keeps many words in use.
-        entropy_temperature: Temperature of the soft assignment in that term.
-        distance_chunk_bytes: Upper bound of the similarity matrix held at one time, in bytes.
+        entropy_temperature: Temperature of the soft assignment in that term; a low one keeps more
+            words in use (LOG.md).
+        distance_chunk_bytes: Upper bound of what comparing latents with codes holds at one time
+            (similarities and the search in them), in bytes; the entropy term obeys it as well.
     """
 
+    codebook: Literal["words", "words_without_graph", "learned"] = "words"
     code_dim: int = pydantic.Field(default=64, ge=2)
     graph_hidden_dim: int = pydantic.Field(default=512, ge=1)
     commitment_weight: float = pydantic.Field(default=0.25, ge=0)
     codebook_weight: float = pydantic.Field(default=1.0, ge=0)
-    entropy_weight: float = pydantic.Field(default=0.1, ge=0)
-    entropy_temperature: float = pydantic.Field(default=0.1, gt=0)
-    distance_chunk_bytes: int = pydantic.Field(default=256 * 2**20, ge=2**16)
+    entropy_weight: float = pydantic.Field(default=0.5, ge=0)
+    entropy_temperature: float = pydantic.Field(default=0.02, gt=0)
+    distance_chunk_bytes: int = pydantic.Field(default=256 * 2**20, ge=2**20)
 
 
 class SweetTokConfig(StrictConfig):

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from sweettok.attention import CrossBlock, PositionEmbedding, SelfBlock, grid_coordinates
 from sweettok.config import QueryConfig, SweetTokConfig
 from sweettok.encoder import window_grid
+from sweettok.layout import TokenLayout, token_layout
 from sweettok.patches import PixelHeads
 
 
@@ -32,6 +33,7 @@ class QueryDecoder(nn.Module):
         super().__init__()
         width, head_dim = config.width, config.head_dim
         self.config = config
+        self.layout = token_layout(config, config.geometry)
         self.spatial_codes = CodeEmbedding(config, config.spatial_queries)
         self.temporal_codes = CodeEmbedding(config, config.temporal_queries)
         self.spatial_mask = nn.Parameter(torch.zeros(width))
@@ -49,12 +51,22 @@ class QueryDecoder(nn.Module):
         self.heads = PixelHeads(config.geometry, width)
 
     def forward(
-        self, spatial: Float[Tensor, "b s e"], temporal: Float[Tensor, "b m e"]
+        self,
+        spatial: Float[Tensor, "b s e"],
+        temporal: Float[Tensor, "b m e"],
+        layout: TokenLayout | None = None,
     ) -> Float[Tensor, "b c t h w"]:
-        """Pixels of the clips, nominally in [-1, 1]; no temporal codes give a single frame."""
-        latents = self._decode_appearance(spatial).unsqueeze(1)
+        """Pixels of the clips, nominally in [-1, 1]; no temporal codes give a single frame.
+
+        Args:
+            spatial: Codes of the spatial tokens.
+            temporal: Codes of the temporal tokens.
+            layout: How they lie, where the clips are not of the configured geometry.
+        """
+        layout = layout or self.layout
+        latents = self._decode_appearance(spatial, layout).unsqueeze(1)
         if temporal.shape[1]:
-            changes = self._decode_motion(temporal, latents[:, 0])
+            changes = self._decode_motion(temporal, latents[:, 0], layout)
             latents = torch.cat([latents, latents + changes.cumsum(dim=1)], dim=1)
         batch, _, rows, columns, _ = latents.shape
         frames = rearrange(latents, "b l y x d -> (b l) (y x) d")
@@ -63,12 +75,14 @@ class QueryDecoder(nn.Module):
         joined = "(b l) (y x) d -> b l y x d"
         return self.heads(rearrange(self.norm(frames), joined, b=batch, y=rows, x=columns))
 
-    def _decode_appearance(self, codes: Float[Tensor, "b s e"]) -> Float[Tensor, "b y x d"]:
-        rows, columns = self.config.geometry.grid_height, self.config.geometry.grid_width
-        context = self.spatial_codes(codes)
+    def _decode_appearance(
+        self, codes: Float[Tensor, "b s e"], layout: TokenLayout
+    ) -> Float[Tensor, "b y x d"]:
+        rows, columns = layout.latent_grid
+        context = self.spatial_codes(codes, layout.spatial_grid)
         position = self.cell_position(grid_coordinates(rows, columns, device=codes.device))
         grid = repeat(self.spatial_mask + position, "y x d -> b y x d", b=codes.shape[0])
-        windows = window_grid(self.config.spatial_queries, context.shape[1:3])
+        windows = window_grid(self.config.spatial_queries, layout.spatial_grid)
         for reader, block in zip(self.spatial_readers, self.spatial_blocks, strict=True):
             grid = reader(grid, context, windows)
             cells = block(rearrange(grid, "b y x d -> b (y x) d"))
@@ -76,14 +90,17 @@ class QueryDecoder(nn.Module):
         return grid
 
     def _decode_motion(
-        self, codes: Float[Tensor, "b m e"], appearance: Float[Tensor, "b y x d"]
+        self,
+        codes: Float[Tensor, "b m e"],
+        appearance: Float[Tensor, "b y x d"],
+        layout: TokenLayout,
     ) -> Float[Tensor, "b k y x d"]:
         batch, rows, columns, _ = appearance.shape
-        num_tubes = self.config.geometry.num_tubes
-        times = torch.arange(num_tubes, device=codes.device, dtype=torch.float32)
+        times = torch.arange(layout.num_tubes, device=codes.device, dtype=torch.float32)
         time_embedding = rearrange(self.time_position(times.unsqueeze(-1)), "k d -> k () () d")
-        context = self.temporal_codes(rearrange(codes, "b (k n) e -> (b k) n e", k=num_tubes))
-        windows = window_grid(self.config.temporal_queries, context.shape[1:3])
+        by_tube = rearrange(codes, "b (k n) e -> (b k) n e", k=layout.num_tubes)
+        context = self.temporal_codes(by_tube, layout.temporal_grid)
+        windows = window_grid(self.config.temporal_queries, layout.temporal_grid)
         start = appearance + self.temporal_mask
         grid = start.unsqueeze(1) + time_embedding
         for reader, block in zip(self.temporal_readers, self.temporal_blocks, strict=True):
@@ -98,19 +115,19 @@ class CodeEmbedding(nn.Module):
 
     def __init__(self, config: SweetTokConfig, queries: QueryConfig) -> None:
         super().__init__()
-        self.rows = config.geometry.grid_height // queries.cells_per_query
-        self.columns = config.geometry.grid_width // queries.cells_per_query
         self.cells_per_query = queries.cells_per_query
         self.lift = nn.Linear(config.quantizer.code_dim, config.width)
         self.position = PositionEmbedding(2, config.width)
 
-    def forward(self, codes: Float[Tensor, "n q e"]) -> Float[Tensor, "n qy qx d"]:
-        """Embeds the codes of n grids."""
+    def forward(
+        self, codes: Float[Tensor, "n q e"], query_grid: tuple[int, int]
+    ) -> Float[Tensor, "n qy qx d"]:
+        """Embeds the codes of n grids of `query_grid` (rows, columns)."""
         coordinates = grid_coordinates(
-            self.rows, self.columns, cells_per_step=self.cells_per_query, device=codes.device
+            *query_grid, cells_per_step=self.cells_per_query, device=codes.device
         )
         unit_variance = codes * codes.shape[-1] ** 0.5
-        lifted = rearrange(self.lift(unit_variance), "n (y x) d -> n y x d", y=self.rows)
+        lifted = rearrange(self.lift(unit_variance), "n (y x) d -> n y x d", y=query_grid[0])
         return lifted + self.position(coordinates)
 
 

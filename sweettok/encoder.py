@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sweettok.attention import CrossBlock, PositionEmbedding, SelfBlock, grid_coordinates
+from sweettok.centring import LatentCentring
 from sweettok.config import QueryConfig, SweetTokConfig
 from sweettok.patches import PatchEmbedding
 
@@ -72,16 +73,12 @@ class QueryEncoder(nn.Module):
         batch, num_tubes, rows, columns, _ = changes.shape
         times = torch.arange(num_tubes, device=changes.device, dtype=torch.float32)
         time_embedding = self.time_position(times.unsqueeze(-1))
-        changes = changes + rearrange(time_embedding, "k d -> k () () d")
+        over_time = rearrange(changes, "b k y x d -> (b y x) k d") + time_embedding
         queries = self.temporal_queries.start(batch * num_tubes, rows, columns)
-        times_per_query = repeat(time_embedding, "k d -> (b k) () () d", b=batch)
-        queries = queries + times_per_query
+        queries = queries + repeat(time_embedding, "k d -> (b k) () () d", b=batch)
         for index, block in enumerate(self.temporal_blocks):
-            over_time = rearrange(changes, "b k y x d -> (b y x) k d")
-            changes = rearrange(
-                block(over_time), "(b y x) k d -> b k y x d", b=batch, y=rows, x=columns
-            )
-            by_tube = rearrange(changes, "b k y x d -> (b k) y x d")
+            over_time = block(over_time)
+            by_tube = rearrange(over_time, "(b y x) k d -> (b k) y x d", b=batch, y=rows, x=columns)
             queries = self.temporal_queries.read(index, queries, by_tube)
         latents = self.temporal_queries.finish(queries)
         return rearrange(latents, "(b k) n e -> b (k n) e", b=batch)
@@ -100,7 +97,7 @@ class QueryReader(nn.Module):
         )
         self.norm = nn.RMSNorm(config.width)
         self.to_latent = nn.Linear(config.width, config.quantizer.code_dim)
-        self.centre = nn.BatchNorm1d(config.quantizer.code_dim, affine=False, momentum=0.05)
+        self.centre = LatentCentring(config.quantizer.code_dim)
 
     def start(self, batch: int, rows: int, columns: int) -> Float[Tensor, "n qy qx d"]:
         """The query grid over `rows` × `columns` latent cells, before it has read anything."""

@@ -19,7 +19,9 @@ Differs: the released code fixes 17×256×256; here any size that divides is all
 from __future__ import annotations
 
 import pydantic
+import pydantic_core
 
+from sweettok.errors import ShapeError
 from sweettok.strict_config import StrictConfig
 
 
@@ -80,7 +82,31 @@ class ClipGeometry(StrictConfig):
         """Cells of one latent frame."""
         return self.grid_height * self.grid_width
 
+    def of_size(
+        self,
+        *,
+        num_frames: int | None = None,
+        height_px: int | None = None,
+        width_px: int | None = None,
+    ) -> ClipGeometry:
+        """The same patches and tubes for clips of another size (None keeps a size).
+
+        Raises:
+            ShapeError: The patches or the tubes do not divide it.
+        """
+        wanted = {"num_frames": num_frames, "height_px": height_px, "width_px": width_px}
+        changes = {name: value for name, value in wanted.items() if value is not None}
+        try:
+            return ClipGeometry.model_validate(self.model_dump() | changes)
+        except pydantic.ValidationError as error:
+            raise ShapeError("; ".join(_reason(item) for item in error.errors())) from None
+
     @property
     def image(self) -> ClipGeometry:
         """The same geometry for a single frame (image mode)."""
         return self.model_copy(update={"num_frames": 1})
+
+
+def _reason(item: pydantic_core.ErrorDetails) -> str:
+    name = "".join(f"{part}: " for part in item["loc"])
+    return name + item["msg"].removeprefix("Value error, ")

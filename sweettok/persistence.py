@@ -52,7 +52,7 @@ def save_tokenizer(model: SweetTok, directory: str | Path) -> str:
     fingerprint = _fingerprint(config, files)
     manifest = {
         "format_version": _FORMAT_VERSION,
-        "architecture": "SweetTok",
+        "architecture": type(model).__name__,
         "fingerprint": fingerprint,
         "config": config,
         "files": files,
@@ -70,6 +70,11 @@ def load_tokenizer(model_class: type[SweetTok], directory: str | Path) -> SweetT
     """
     directory = Path(directory)
     manifest = verified_manifest(directory)
+    if manifest["architecture"] != model_class.__name__:
+        raise CheckpointError(
+            f"{directory}: holds a {manifest['architecture']}, not a {model_class.__name__}; "
+            f"load it with {manifest['architecture']}.from_pretrained"
+        )
     try:
         config = SweetTokConfig.from_mapping(manifest["config"], origin=f"{directory}: config")
         model = model_class(config, Lexicon.load(directory / LEXICON_DIRECTORY))
@@ -126,10 +131,10 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     expected = {"format_version", "architecture", "fingerprint", "config", "files"}
     if not isinstance(manifest, dict) or set(manifest) != expected:
         raise CheckpointError(f"{path}: is not a tokenizer manifest")
-    if manifest["format_version"] != _FORMAT_VERSION or manifest["architecture"] != "SweetTok":
+    if manifest["format_version"] != _FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: is {manifest['architecture']} format {manifest['format_version']}, "
-            f"this package reads SweetTok format {_FORMAT_VERSION}"
+            f"{path}: is of format {manifest['format_version']}, this package reads format "
+            f"{_FORMAT_VERSION}; load it with the version that wrote it"
         )
     if manifest["fingerprint"] != _fingerprint(manifest["config"], manifest["files"]):
         raise CheckpointError(f"{path}: was edited (its fingerprint does not fit); restore it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,6 +47,14 @@ class Tokens:
 
     def __getitem__(self, clips: slice) -> Tokens:
         return Tokens(self.spatial[clips], self.temporal[clips])
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[Tokens]) -> Tokens:
+        """The tokens of several batches as one batch, in order."""
+        return cls(
+            torch.cat([part.spatial for part in parts]),
+            torch.cat([part.temporal for part in parts]),
+        )
 
     def __repr__(self) -> str:
         return f"Tokens(spatial={list(self.spatial.shape)}, temporal={list(self.temporal.shape)})"

@@ -1,0 +1,38 @@
+"""The whole benchmark of one configuration: the comparison, then the sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sweettok.benchmarking.comparison import ComparisonConfig, compare_encoders
+from sweettok.benchmarking.report import as_json, comparison_table, sweep_table
+from sweettok.benchmarking.sweep import SweepConfig, sweep
+from sweettok.config import SweetTokConfig
+from sweettok.strict_config import StrictConfig
+
+
+class BenchmarkConfig(StrictConfig):
+    """What is benchmarked, and where the numbers go.
+
+    Attributes:
+        model: Sizes of the tokenizer; words, weights and pixels are random.
+        comparison: Against the plain restatement, on the CPU; null leaves it out.
+        sweep: Batch sizes and precisions on a device; null leaves it out.
+        output: JSON file with everything measured.
+    """
+
+    model: SweetTokConfig = SweetTokConfig()
+    comparison: ComparisonConfig | None = ComparisonConfig()
+    sweep: SweepConfig | None = None
+    output: str = "runs/benchmark_model.json"
+
+
+def run_benchmark(config: BenchmarkConfig) -> str:
+    """Measures, writes the JSON file and returns the tables as text."""
+    comparison = compare_encoders(config.model, config.comparison) if config.comparison else None
+    rows = sweep(config.model, config.sweep) if config.sweep else []
+    path = Path(config.output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(as_json(comparison, rows), encoding="utf-8")
+    tables = [comparison_table(comparison)] if comparison else []
+    return "\n\n".join(tables + ([sweep_table(rows)] if rows else []))
