@@ -30,6 +30,6 @@ if __name__ == "__main__":
             TrainConfig,
             main,
             example="python jobs/train_tokenizer.py --config configs/train_tiny.yaml "
-            "--set schedule.num_steps=2000",
+            "--set training.phases.video.num_steps=2000",
         )
     )

@@ -19,7 +19,10 @@ logger = logging.getLogger(__name__)
 # cost a factor of ten in training steps per second. A short spin costs little alone (LOG.md).
 WORKER_ENVIRONMENT = {"GOMP_SPINCOUNT": "1000"}
 # In an embedded run all workers print to the user's terminal; one line per epoch is too much.
-QUIET_ENVIRONMENT = {"RAY_DATA_LOG_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore::DeprecationWarning"}
+QUIET_ENVIRONMENT = {
+    "RAY_DATA_LOG_LEVEL": "ERROR",
+    "PYTHONWARNINGS": "ignore::DeprecationWarning,ignore::FutureWarning",
+}
 LEAST_CPUS = 2
 _EMBEDDED = "RAY_API_SERVER_ADDRESS"  # set in the environment of embedded workers only
 

@@ -6,7 +6,7 @@ import secrets
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import fsspec
 import polars
@@ -27,6 +27,7 @@ from tests.job_runs import (
 from tests.s3_server import SECRET
 from tests.tiny_corpus import CLIPS_PER_GOOD_VIDEO, GOOD, make_corpus, tokenize_values
 from tests.tiny_models import tiny_config
+from tests.training_workers import train_values
 
 pytestmark = [pytest.mark.jobs, pytest.mark.ray]
 
@@ -79,21 +80,6 @@ def run_job(request: pytest.FixtureRequest) -> Runner:
     return lambda *arguments: run(head, *arguments)
 
 
-def train_values(corpus: Path, lexicon: Path, root: Path) -> dict[str, Any]:
-    return {
-        "lexicon": str(lexicon),
-        "model": tiny_config().to_mapping(),
-        "data": {"source": {"uris": [str(corpus)]}, "keep_in_object_store": True},
-        "schedule": {"num_steps": 4, "batch_size_per_worker": 2},
-        "run": {
-            "storage_path": str(root / "checkpoints"),
-            "output": str(root / "tokenizer"),
-            "checkpoint_every_steps": 2,
-            "log_every_steps": 1,
-        },
-    }
-
-
 def test_train_tokenizer(run_job: Runner, corpus: Path, lexicon: Lexicon, tmp_path: Path) -> None:
     lexicon.save(tmp_path / "lexicon")
     values = train_values(corpus, tmp_path / "lexicon", tmp_path)
@@ -103,6 +89,12 @@ def test_train_tokenizer(run_job: Runner, corpus: Path, lexicon: Lexicon, tmp_pa
     assert "trained for 4 steps" in result.stdout
     assert SweetTok.from_pretrained(tmp_path / "tokenizer").config == tiny_config()
     assert "num_steps: 4" in (tmp_path / "tokenizer" / "config.yaml").read_text()
+    metrics = str(tmp_path / "tokenizer" / "metrics.jsonl")
+    picture = tmp_path / "curves.png"
+    plot = write_config(tmp_path / "plot.yaml", {"metrics": metrics, "picture": str(picture)})
+    drawn = run_plain("plot_training", "--config", str(plot))
+    assert drawn.returncode == 0, drawn.stderr
+    assert picture.stat().st_size > 1000
 
 
 def test_tokenize_corpus(

@@ -19,7 +19,9 @@ def test_the_quickstart_ends_with_a_summary_a_page_and_a_dataset(tmp_path: Path)
     arguments = [
         "--config=configs/quickstart.yaml",
         # The samples are fetched once for the working tree, as `make quickstart` does.
-        "--set=train.schedule.time_limit_s=5",
+        "--set=train.training.phases.video.time_limit_s=5",
+        f"--set=train.data.cache.directory={tmp_path}/frames",
+        f"--set=train.run.tensorboard={tmp_path}/tensorboard",
         f"--set=train.run.storage_path={tmp_path}/checkpoints",
         f"--set=train.run.output={tmp_path}/tokenizer",
         f"--set=tokenize.tokenizer={tmp_path}/tokenizer",

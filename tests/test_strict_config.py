@@ -20,6 +20,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
     [
         ("train_tiny.yaml", TrainConfig),
         ("train_base.yaml", TrainConfig),
+        ("train_motion.yaml", TrainConfig),
         ("tokenize_corpus.yaml", TokenizeConfig),
     ],
 )
@@ -35,9 +36,9 @@ def test_overrides_win_and_are_typed() -> None:
     config = load_config(
         TrainConfig,
         CONFIGS / "train_tiny.yaml",
-        ["optimizer.learning_rate=1e-4", "run.output=elsewhere", "data.clips.target_fps=8"],
+        ["training.optimizer.learning_rate=1e-4", "run.output=elsewhere", "data.clips.target_fps=8"],
     )
-    assert config.optimizer.learning_rate == 1e-4
+    assert config.training.optimizer.learning_rate == 1e-4
     assert config.run.output == "elsewhere"
     assert config.data.clips.target_fps == 8.0
 
@@ -45,13 +46,13 @@ def test_overrides_win_and_are_typed() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optimizer.learning_rat=1", r"optimizer\.learning_rat: unknown key \(did you mean"),
+        ("training.optimizer.learning_rat=1", r"optimizer\.learning_rat: unknown key \(did you mean"),
         ("model.geometry.frames=1", r"model\.geometry\.frames: unknown key"),
-        ("schedule.num_steps=many", r"schedule\.num_steps: .*integer.*'many'"),
-        ("schedule.num_steps=0", r"schedule\.num_steps: .*greater than or equal to 1"),
+        ("training.phases.video.num_steps=many", r"phases\.video\.num_steps: .*integer.*'many'"),
+        ("training.phases.video.num_steps=0", r"phases\.video\.num_steps: .*greater than or equal to 1"),
         ("model.geometry.num_frames=16", r"model\.geometry: num_frames must be 1 \+ a multiple"),
         ("nonsense", "write it as a.b=value"),
-        ("schedule.num_steps.deeper=1", "holds a value, not a section"),
+        ("training.phases.video.num_steps.deeper=1", "holds a value, not a section"),
     ],
 )
 def test_a_wrong_setting_is_one_clear_error(override: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Training under Ray Train: several workers, interruption and resume, and what it refuses."""
+"""Training under Ray Train: several workers, kills and resume, evaluation, and what it refuses."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from typing import Any
 
 import psutil
 import pytest
+import safetensors.torch
 import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.errors import PipelineError, SourceError
 from pipeline.training.config import TrainConfig
 from pipeline.training.fit import fit_tokenizer
-from pipeline.training.loop import load_lexicon, training_loss
-from pipeline.training.optimizer import ModelOptimizer, OptimizerConfig, rate_at
-from pipeline.training.state import TrainingProgress, load_checkpoint, save_checkpoint
+from pipeline.training.loop import load_lexicon
 from sweettok import Lexicon, SweetTok
-from sweettok.errors import LexiconError
-from tests.job_runs import REPOSITORY, job_environment, write_config
-from tests.test_jobs import train_values
+from sweettok.errors import ConfigError, LexiconError
+from tests.job_runs import REPOSITORY, job_environment
 from tests.tiny_corpus import make_corpus
 from tests.tiny_models import tiny_config
+from tests.training_workers import train_values
 
 
 @pytest.fixture(scope="module")
@@ -40,77 +41,66 @@ def values(corpus: Path, lexicon: Lexicon, tmp_path: Path) -> dict[str, Any]:
     return train_values(corpus, tmp_path / "lexicon", tmp_path)
 
 
-def test_learning_rate_warms_up_then_falls_with_the_fraction_done() -> None:
-    config = OptimizerConfig(final_fraction=0.1, warmup_steps=10)
-    assert rate_at(config, 0, 0.0) == pytest.approx(0.1)
-    assert rate_at(config, 9, 0.0) == pytest.approx(1.0)
-    assert rate_at(config, 100, 0.5) == pytest.approx(0.55)
-    assert rate_at(config, 100, 1.0) == pytest.approx(0.1)
-    assert rate_at(config, 100, 1.7) == pytest.approx(0.1)
-
-
-@pytest.mark.parametrize("kind", ["adamw", "muon"])
-def test_a_restored_run_goes_on_as_if_never_interrupted(
-    kind: str, values: dict[str, Any], tmp_path: Path
-) -> None:
-    values["optimizer"] = {"kind": kind}
-    config = TrainConfig.from_mapping(values)
-    video = torch.rand(6, 2, 3, 9, 32, 48) * 2 - 1
-
-    def start() -> tuple[SweetTok, ModelOptimizer]:
-        torch.manual_seed(0)
-        model = SweetTok(config.model, load_lexicon(config)).train()
-        return model, ModelOptimizer(model, config.optimizer)
-
-    def step(model: SweetTok, optimizer: ModelOptimizer, clips: torch.Tensor) -> None:
-        optimizer.step(training_loss(clips, model(clips), config.loss), rate=0.5)
-
-    undisturbed, optimizer = start()
-    for clips in video[:3]:
-        step(undisturbed, optimizer, clips)
-    progress = TrainingProgress(3, 1.5, 1, config.recipe)
-    save_checkpoint(tmp_path / "checkpoint", undisturbed, optimizer, progress)
-    for clips in video[3:]:
-        step(undisturbed, optimizer, clips)
-
-    torch.manual_seed(99)
-    restored, optimizer = start()
-    step(restored, optimizer, video[5])
-    found = load_checkpoint(tmp_path / "checkpoint", restored, optimizer, config.recipe)
-    assert found == progress
-    for clips in video[3:]:
-        step(restored, optimizer, clips)
-    for name, tensor in undisturbed.state_dict().items():
-        if not name.endswith("codebook.codes"):
-            assert torch.equal(tensor, restored.state_dict()[name]), name
-    values["schedule"]["num_steps"] = 5
-    other = TrainConfig.from_mapping(values).recipe
-    with pytest.raises(PipelineError, match=r"schedule\.num_steps: 4 there, 5 now"):
-        load_checkpoint(tmp_path / "checkpoint", restored, optimizer, other)
-
-
 @pytest.mark.ray
-def test_two_workers_train_one_tokenizer_and_a_second_call_finds_it(
-    ray_cluster: None, values: dict[str, Any]
+def test_a_run_is_logged_evaluated_and_found_again(
+    ray_cluster: None, values: dict[str, Any], corpus: Path, tmp_path: Path
 ) -> None:
-    values["workers"] = {"num_workers": 2}
+    image = {"num_steps": 2, "num_frames": 1, "batch_size_per_worker": 2}
+    values["training"]["phases"] = {"image": image} | values["training"]["phases"]
+    values["data"]["validation"] = {"source": {"uris": [str(corpus / "sub")]}}
+    values["evaluation"] = {"every_steps": 3, "best_metric": "image_psnr_db", "shown_clips": 2}
+    values["run"] |= {"tensorboard": str(tmp_path / "tensorboard"), "keep": "best"}
     config = TrainConfig.from_mapping(values)
     first = fit_tokenizer(config)
-    assert first.num_steps == 4
-    trained = SweetTok.from_pretrained(first.output)
-    torch.manual_seed(config.schedule.seed)
-    untrained = SweetTok(tiny_config(), load_lexicon(config))
-    moved = (trained.encoder.patch_embedding.tubes.weight
-             - untrained.encoder.patch_embedding.tubes.weight)  # fmt: skip
-    assert moved.abs().max() > 0
+    assert first.num_steps == 6
+    rows = [json.loads(line) for line in (first.output / "metrics.jsonl").open()]
+    logged = [(row["phase"], row["step"]) for row in rows if row["kind"] == "train"]
+    assert logged == [("image", 2), ("video", 4), ("video", 6)]
+    assert 0 < rows[0]["usage/spatial"] <= 1
+    assert rows[0]["dead_share/spatial"] == pytest.approx(1 - rows[0]["usage/spatial"], abs=1e-5)
+    assert "usage/temporal" not in rows[0]
+    assert "loss/temporal_commitment" in rows[-2]
+    evaluations = {row["step"]: row for row in rows if row["kind"] == "evaluation"}
+    assert list(evaluations) == [2, 3, 6]
+    assert {"psnr_db", "ssim", "image_psnr_db", "perplexity/temporal"} <= evaluations[6].keys()
+
+    best_step = max(evaluations, key=lambda step: evaluations[step]["image_psnr_db"])
+    checkpoint = max((tmp_path / "checkpoints").glob("*/checkpoint_[0-9]*"))
+    progress = json.loads((checkpoint / "progress.json").read_text())
+    assert progress["best_step"] == best_step
+    best = SweetTok.from_pretrained(checkpoint / "best")
+    assert torch.equal(
+        best.encoder.patch_embedding.first_frame.weight,
+        SweetTok.from_pretrained(first.output).encoder.patch_embedding.first_frame.weight,
+    )
+
+    board = EventAccumulator(str(tmp_path / "tensorboard"), {"images": 0, "scalars": 0}).Reload()
+    assert [event.step for event in board.Scalars("train/learning_rate")] == [2, 4, 6]
+    assert [event.step for event in board.Images("reconstruction/1")] == [2, 3, 6]
+    picture = board.Images("reconstruction/0")[0]
+    assert (picture.height, picture.width) == (2 * 32, 3 * 48)
+
     again = fit_tokenizer(config)
     assert (again.num_steps, again.fingerprint) == (None, first.fingerprint)
-    values["optimizer"] = {"learning_rate": 0.5}
+    values["training"]["optimizer"] = {"learning_rate": 0.5}
     with pytest.raises(PipelineError, match=r"optimizer\.learning_rate: 0\.0001 there, 0\.5 now"):
         fit_tokenizer(TrainConfig.from_mapping(values))
     values["run"]["output"] += "-elsewhere"
     with pytest.raises(PipelineError, match=r"checkpoints/tokenizer belongs to a run with other"):
         fit_tokenizer(TrainConfig.from_mapping(values))
+
+
+@pytest.mark.ray
+def test_training_straight_from_videos(ray_cluster: None, values: dict[str, Any]) -> None:
+    values["data"]["cache"] = None
+    fit = fit_tokenizer(TrainConfig.from_mapping(values))
+    assert fit.num_steps == 4
+    trained = SweetTok.from_pretrained(fit.output)
+    torch.manual_seed(0)
+    untrained = SweetTok(tiny_config(), load_lexicon(TrainConfig.from_mapping(values)))
+    moved = (trained.encoder.patch_embedding.tubes.weight
+             - untrained.encoder.patch_embedding.tubes.weight)  # fmt: skip
+    assert moved.abs().max() > 0
 
 
 def test_nothing_that_is_there_is_overwritten(values: dict[str, Any], tmp_path: Path) -> None:
@@ -149,67 +139,136 @@ def test_a_source_without_usable_videos_is_one_clear_error(
         fit_tokenizer(TrainConfig.from_mapping(values))
 
 
+def test_settings_that_do_not_fit_each_other_are_refused(values: dict[str, Any]) -> None:
+    values["run"]["keep"] = "best"
+    with pytest.raises(ConfigError, match="needs an evaluation"):
+        TrainConfig.from_mapping(values)
+    values["evaluation"] = {}
+    with pytest.raises(ConfigError, match=r"evaluation needs held-out clips; set data\.validation"):
+        TrainConfig.from_mapping(values)
+    values["data"]["validation"] = {"fraction": 0.5}
+    values["evaluation"] = {"best_metric": "image_psnr_db"}
+    with pytest.raises(ConfigError, match="no phase has images"):
+        TrainConfig.from_mapping(values)
+    values["training"]["phases"]["video"]["num_frames"] = 7
+    with pytest.raises(ConfigError, match=r"training\.phases\.video: .*num_frames must be 1 \+"):
+        TrainConfig.from_mapping(values)
+
+
+KILLED_PHASES = {
+    "image": {"num_steps": 50, "num_frames": 1, "batch_size_per_worker": 2, "warmup_steps": 10},
+    "video": {"num_steps": 100, "batch_size_per_worker": 2, "warmup_steps": 10},
+    "adversarial": {"num_steps": 50, "batch_size_per_worker": 2, "reset_optimizer": True,
+                    "adversarial": {"start_step": 10}},
+}  # fmt: skip
+
+
 @pytest.mark.ray
 @pytest.mark.jobs
-@pytest.mark.parametrize("victim", ["worker", "driver"])
-def test_a_killed_run_continues_from_its_checkpoint(
-    victim: str, values: dict[str, Any], tmp_path: Path
+def test_a_run_killed_twice_ends_with_the_weights_of_an_undisturbed_one(
+    values: dict[str, Any], tmp_path: Path
 ) -> None:
-    values["schedule"]["num_steps"] = 120
-    values["run"] |= {"checkpoint_every_steps": 10, "log_every_steps": 100}
-    config = write_config(tmp_path / "train.yaml", values)
-    command = [sys.executable, "jobs/train_tokenizer.py", "--config", str(config)]
-    environment = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
-    log_path = tmp_path / "log"
-    with log_path.open("w") as log:
-        job = subprocess.Popen(
-            command, cwd=REPOSITORY, env=environment, stdout=log, stderr=subprocess.STDOUT
-        )
-        wait_for_checkpoints(tmp_path / "checkpoints", job)
-        family = psutil.Process(job.pid).children(recursive=True)
-        if victim == "driver":
-            os.kill(job.pid, signal.SIGKILL)
-            job.wait()
-            psutil.wait_procs(family, timeout=60)
-            job = subprocess.Popen(
-                command, cwd=REPOSITORY, env=environment, stdout=log, stderr=subprocess.STDOUT
-            )
-        else:
-            (worker,) = [process for process in family if "RayTrainWorker" in process.name()
-                         or "RayTrainWorker" in " ".join(process.cmdline())]  # fmt: skip
-            os.kill(worker.pid, signal.SIGKILL)
-        assert job.wait(timeout=300) == 0, log_path.read_text()
-    assert "trained for 120 steps" in log_path.read_text()
-    last = max((tmp_path / "checkpoints").glob("*/checkpoint_[0-9]*"))
-    progress = json.loads((last / "progress.json").read_text())
-    assert (progress["step"], progress["num_restores"]) == (120, 1)
-    assert SweetTok.from_pretrained(tmp_path / "tokenizer").config == tiny_config()
+    values["workers"] = {"num_workers": 2}
+    values["training"] |= {
+        "phases": KILLED_PHASES,
+        "ema": {},
+        "discriminator": {"width": 16, "depth": 1, "num_temporal_halvings": 1},
+    }
+    values["run"] |= {"checkpoint_every_steps": 10, "log_every_steps": 10}
+    undisturbed = start_training(values, tmp_path / "undisturbed")
+    assert undisturbed.wait(timeout=300) == 0, (tmp_path / "undisturbed/log").read_text()
+
+    job = start_training(values, tmp_path / "killed")
+    storage = tmp_path / "killed" / "checkpoints"
+    wait_for_checkpoints(storage, job, num_restores=0)
+    workers = [process for process in psutil.Process(job.pid).children(recursive=True)
+               if "RayTrainWorker" in " ".join([process.name(), *process.cmdline()])]  # fmt: skip
+    assert len(workers) == 2
+    os.kill(workers[0].pid, signal.SIGKILL)
+    wait_for_checkpoints(storage, job, num_restores=1)
+    family = psutil.Process(job.pid).children(recursive=True)
+    os.kill(job.pid, signal.SIGKILL)
+    job.wait()
+    psutil.wait_procs(family, timeout=60)
+    job = start_training(values, tmp_path / "killed")
+    assert job.wait(timeout=300) == 0, (tmp_path / "killed/log").read_text()
+
+    expected, found = (last_checkpoint(tmp_path / name) for name in ("undisturbed", "killed"))
+    progress = json.loads((found / "progress.json").read_text())
+    assert (progress["position"]["num_steps"], progress["num_restores"]) == (200, 2)
+    rows = [json.loads(line) for line in (found / "metrics.jsonl").open()]
+    assert [row["step"] for row in rows] == list(range(10, 201, 10))
+    expected_tensors, found_tensors = (
+        safetensors.torch.load_file(directory / "training.safetensors")
+        for directory in (expected, found)
+    )
+    assert expected_tensors.keys() == found_tensors.keys()
+    assert any(name.startswith("adversary/lecam/") for name in found_tensors)
+    # Codes are made from the parameters when they are asked for, not at every step.
+    for name, tensor in expected_tensors.items():
+        if not name.endswith("codebook.codes"):
+            assert torch.equal(tensor, found_tensors[name]), name
+    fingerprints = [
+        json.loads((tmp_path / name / "tokenizer/tokenizer.json").read_text())["fingerprint"]
+        for name in ("undisturbed", "killed")
+    ]
+    assert fingerprints[0] == fingerprints[1]
 
 
 @pytest.mark.ray
 @pytest.mark.jobs
 def test_an_interrupted_run_says_so(values: dict[str, Any], tmp_path: Path) -> None:
-    values["schedule"]["num_steps"] = 10_000
+    values["training"]["phases"]["video"]["num_steps"] = 10_000
     values["run"]["checkpoint_every_steps"] = 10
-    config = write_config(tmp_path / "train.yaml", values)
+    job = start_training(values, tmp_path / "run")
+    wait_for_checkpoints(tmp_path / "run" / "checkpoints", job, num_restores=0)
+    job.send_signal(signal.SIGINT)
+    assert job.wait(timeout=60) == 130
+    assert "interrupted; the same command continues" in (tmp_path / "run/log").read_text()
+
+
+def start_training(values: dict[str, Any], root: Path) -> subprocess.Popen[bytes]:
+    """The job in a process of its own; frames are shared, checkpoints and output are not."""
+    root.mkdir(exist_ok=True)
+    values["run"] |= {
+        "storage_path": str(root / "checkpoints"),
+        "output": str(root / "tokenizer"),
+    }
+    config = root / "train.yaml"
+    config.write_text(yaml.safe_dump(values, sort_keys=False))  # the phases have an order
     command = [sys.executable, "jobs/train_tokenizer.py", "--config", str(config)]
-    with (tmp_path / "log").open("w") as log:
-        job = subprocess.Popen(
+    with (root / "log").open("a") as log:
+        return subprocess.Popen(
             command, cwd=REPOSITORY, env=job_environment(), stdout=log, stderr=subprocess.STDOUT
         )
-        wait_for_checkpoints(tmp_path / "checkpoints", job)
-        job.send_signal(signal.SIGINT)
-        assert job.wait(timeout=60) == 130
-    assert "interrupted; the same command continues" in (tmp_path / "log").read_text()
 
 
-SNAPSHOT = "*/checkpoint_manager_snapshot.json"
+def last_checkpoint(root: Path) -> Path:
+    return max((root / "checkpoints").glob("*/checkpoint_[0-9]*"))
 
 
-def wait_for_checkpoints(storage: Path, job: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    # A checkpoint counts once Ray Train's controller has noted it, seconds after it was written.
-    while not any("checkpoint_dir_name" in path.read_text() for path in storage.glob(SNAPSHOT)):
+def wait_for_checkpoints(storage: Path, job: subprocess.Popen[bytes], num_restores: int) -> None:
+    """Until a checkpoint counts that was made after so many restores."""
+    deadline = time.monotonic() + 180
+    while not any(made_after(path) == num_restores for path in noted_checkpoints(storage)):
         assert job.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline, "no checkpoint came"
-        time.sleep(0.2)
+        time.sleep(0.1)
+
+
+def noted_checkpoints(storage: Path) -> list[Path]:
+    """A checkpoint counts once Ray Train's controller has noted it, some time after writing."""
+    snapshots = [path.read_text() for path in storage.glob("*/checkpoint_manager_snapshot.json")]
+    return [
+        path
+        for path in storage.glob("*/checkpoint_[0-9]*")
+        if any(path.name in snapshot for snapshot in snapshots)
+    ]
+
+
+def made_after(checkpoint: Path) -> int | None:
+    """Restores before a checkpoint; None if it is being deleted."""
+    try:
+        return int(json.loads((checkpoint / "progress.json").read_text())["num_restores"])
+    except (OSError, ValueError):
+        return None

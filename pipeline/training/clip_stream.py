@@ -1,9 +1,14 @@
-"""Training clips from videos, through Ray Data: the decode stage of tokenizing, nothing else."""
+"""Training clips straight from videos, through Ray Data: decoded anew in every epoch.
+
+Which clip comes when depends on which video is decoded first, so this order is not reproducible,
+and a restored run begins its epoch again. Runs that must be exact train from a frame cache.
+"""
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -12,70 +17,143 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from pipeline.decoding.cutting import CutSettings
-from pipeline.engine import DecodeSpec, EngineConfig, decode_on_ray
+from pipeline.clips import ClipConfig
+from pipeline.engine import EngineConfig, decode_on_ray
 from pipeline.errors import SourceError
-from pipeline.listing import list_videos
 from pipeline.records import Clip, UnitEnd, WorkUnit
-from pipeline.training.config import DataConfig
+from pipeline.training.augmentation import NUM_DRAWS, StoredClips, copy_view, random_views
+from pipeline.training.data_config import DataConfig
+from pipeline.training.frame_recipe import FrameRecipe
+from pipeline.training.prefetching import prefetched
+from pipeline.training.whole_frames import clip_spec
 from pipeline.transport import records_to_table, table_to_records
 from sweettok.geometry import ClipGeometry
 
 logger = logging.getLogger(__name__)
 
 
-def training_clips(config: DataConfig, geometry: ClipGeometry) -> ray.data.Dataset:
-    """A Ray dataset of clip messages for all readable videos of the source.
+def streamed_windows(
+    units: Sequence[WorkUnit], config: DataConfig, geometry: ClipGeometry
+) -> ray.data.Dataset:
+    """A lazy Ray dataset of clip messages: longer and larger than the clips cut from them.
 
-    Raises:
-        SourceError: No video matches, or (with `keep_in_object_store`) none gives a clip.
+    Each message holds the frames that any random clip of its grid position may show; at the end of
+    a video it may be padded, which its window says.
     """
-    units = [WorkUnit.from_listed(video) for video in list_videos(config.source)]
-    spec = DecodeSpec(
-        CutSettings(config.decode, config.clips, config.preprocess, geometry),
-        config.source.storage,
+    recipe = FrameRecipe.for_training(config, geometry)
+    num_frames = config.augmentation.window_frames(
+        geometry.num_frames, _hop_frames(config, geometry)
     )
-    rows = decode_on_ray(units, spec, EngineConfig()).map_batches(
+    clips = _window_config(config, geometry)
+    spec = clip_spec(recipe, clips, num_frames, config.decode, config.source.storage)
+    return decode_on_ray(units, spec, EngineConfig()).map_batches(
         _clips_only, batch_format="pyarrow", batch_size=None
     )
-    if not config.keep_in_object_store:
-        return rows
-    rows = rows.materialize()
-    num_clips = rows.count()
-    if not num_clips:
-        raise SourceError(
-            f"none of the {len(units)} videos of {', '.join(config.source.uris)} gave a training "
-            "clip; see the warnings above, or lower data.clips.min_frames"
+
+
+class StreamedClips:
+    """Shuffled, augmented batches of one worker's shard of `streamed_windows`."""
+
+    def __init__(
+        self,
+        shard: ray.data.DataIterator,
+        config: DataConfig,
+        geometry: ClipGeometry,
+        *,
+        window_geometry: ClipGeometry,
+        seed: int,
+        batch_size: int,
+        rank: int,
+    ) -> None:
+        """Prepares reading.
+
+        Args:
+            geometry: Size of the clips; may have fewer frames than `window_geometry`.
+            window_geometry: What `streamed_windows` was told.
+        """
+        # A clip shorter than those that the windows were cut for may begin later in its window.
+        spare_frames = window_geometry.num_frames - geometry.num_frames
+        self._hop_frames = _hop_frames(config, window_geometry) + spare_frames
+        self._shard, self._config, self._geometry = shard, config, geometry
+        self._seed, self._rank, self._batch_size = seed % 2**63, rank, batch_size
+
+    def batches(self, first_step: int) -> Generator[UInt8[Tensor, "b t h w c"], None, None]:
+        """See `ClipSource.batches`.
+
+        Raises:
+            SourceError: An epoch gave this worker no clip at all.
+        """
+        return prefetched(self._endless(first_step), self._config.prefetch_batches)
+
+    def _endless(self, first_step: int) -> Generator[UInt8[Tensor, "b t h w c"], None, None]:
+        waiting: list[Clip] = []
+        for epoch in itertools.count():
+            generator = np.random.default_rng((self._seed, first_step, epoch, self._rank))
+            is_empty = True
+            for clip in self._epoch(int(generator.integers(2**31))):
+                is_empty = False
+                waiting.append(clip)
+                if len(waiting) == self._batch_size:
+                    yield torch.from_numpy(self._augmented(waiting, generator))
+                    waiting = []
+            if is_empty:
+                raise SourceError(
+                    "this worker got no training clip; see the warnings above, use fewer workers "
+                    "or lower data.clips.min_frames"
+                )
+
+    def _epoch(self, shuffle_seed: int) -> Iterator[Clip]:
+        tables = self._shard.iter_batches(
+            batch_size=self._batch_size,
+            batch_format="pyarrow",
+            local_shuffle_buffer_size=max(self._batch_size, self._config.shuffle_buffer_clips),
+            local_shuffle_seed=shuffle_seed,
         )
-    logger.info("%d training clips from %d videos in the object store", num_clips, len(units))
-    return rows
+        for table in tables:
+            for record in table_to_records(table):
+                assert isinstance(record, Clip)
+                yield record
+
+    def _augmented(
+        self, windows: list[Clip], generator: np.random.Generator
+    ) -> UInt8[np.ndarray, "b t h w 3"]:
+        geometry = self._geometry
+        num_real = [len(clip.frames) - clip.window.num_padded_frames for clip in windows]
+        sizes = np.array([clip.frames.shape[1:3] for clip in windows])
+        stored = StoredClips(np.zeros(len(windows), np.int64), np.array(num_real), *sizes.T)
+        views = random_views(
+            stored,
+            generator.random((len(windows), NUM_DRAWS)),
+            geometry,
+            self._hop_frames,
+            self._config.augmentation,
+        )
+        shape = (geometry.num_frames, geometry.height_px, geometry.width_px, 3)
+        clips = np.empty((len(windows), *shape), np.uint8)
+        for row, (window, clip) in enumerate(zip(windows, clips, strict=True)):
+            # What follows the real frames of a window repeats the last one already.
+            copy_view(window.frames, 0, views, row, clip)
+        return clips
 
 
-def training_batches(
-    shard: ray.data.DataIterator, config: DataConfig, *, batch_size: int, seed: int
-) -> Iterator[UInt8[Tensor, "b t h w c"]]:
-    """One epoch of shuffled, augmented batches of this worker; `seed` decides both.
+def _hop_frames(config: DataConfig, geometry: ClipGeometry) -> int:
+    return config.clips.hop_frames or geometry.num_frames
 
-    The last batch of an epoch is left out if it is not full, unless it is the only one.
+
+def _window_config(config: DataConfig, geometry: ClipGeometry) -> ClipConfig:
+    """How windows are cut so that every clip of the grid lies in one.
+
+    Padding keeps a video's last window; it must hold a whole clip, unless clips are padded too.
     """
-    generator = np.random.default_rng(seed)
-    tables = shard.iter_batches(
-        batch_size=batch_size,
-        batch_format="pyarrow",
-        local_shuffle_buffer_size=max(batch_size, config.shuffle_buffer_clips),
-        local_shuffle_seed=seed,
+    clips = config.clips
+    least = 1 if clips.tail == "pad" else geometry.num_frames
+    return clips.model_copy(
+        update={
+            "hop_frames": _hop_frames(config, geometry),
+            "tail": "pad",
+            "min_frames": max(clips.min_frames, least),
+        }
     )
-    given = 0
-    for table in tables:
-        clips = [record for record in table_to_records(table) if isinstance(record, Clip)]
-        if given and len(clips) < batch_size:
-            continue
-        given += 1
-        frames = np.stack([clip.frames for clip in clips])
-        if config.horizontal_flip:
-            mirrored = generator.random(len(frames)) < 0.5
-            frames[mirrored] = frames[mirrored, :, :, ::-1]
-        yield torch.from_numpy(frames)
 
 
 def _clips_only(table: pa.Table) -> pa.Table:

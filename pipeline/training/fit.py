@@ -20,10 +20,17 @@ from pipeline.cluster import check_room, connect, has_gpu
 from pipeline.engine import as_pipeline_error
 from pipeline.errors import PipelineError
 from pipeline.storage import is_local, local_path
-from pipeline.training.clip_stream import training_clips
 from pipeline.training.config import TrainConfig
 from pipeline.training.loop import load_lexicon, train_worker
-from pipeline.training.state import PROGRESS_FILE, TOKENIZER_DIRECTORY, recipe_difference
+from pipeline.training.prepared_data import prepare_data
+from pipeline.training.run_log import METRICS_FILE
+from pipeline.training.state import (
+    BEST_DIRECTORY,
+    PROGRESS_FILE,
+    TOKENIZER_DIRECTORY,
+    TrainingProgress,
+    recipe_difference,
+)
 from sweettok.persistence import MANIFEST_FILE, read_manifest
 
 logger = logging.getLogger(__name__)
@@ -61,17 +68,18 @@ def fit_tokenizer(config: TrainConfig) -> FitResult:
     load_lexicon(config)  # a wrong one is better found here than in every worker
     connect(config.cluster)
     workers = config.workers
-    decode_cpus = 0 if config.data.keep_in_object_store else 1
+    decode_cpus = 0 if config.data.cache is not None else 1
     check_room(
         workers.num_workers * workers.num_cpus_per_worker + decode_cpus,
-        "lower workers.num_workers or workers.num_cpus_per_worker, or set "
-        "data.keep_in_object_store=true so that training needs no core for decoding",
+        "lower workers.num_workers or workers.num_cpus_per_worker, or set data.cache so that "
+        "training needs no core for decoding",
     )
+    data = prepare_data(config.data, config.model.geometry)
     use_gpu = has_gpu() if workers.use_gpu is None else workers.use_gpu
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
-        train_loop_config=config.to_mapping(),
-        datasets={"train": training_clips(config.data, config.model.geometry)},
+        train_loop_config={"config": config.to_mapping(), "data": data.to_mapping()},
+        datasets=data.ray_datasets(),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers.num_workers,
             use_gpu=use_gpu,
@@ -96,9 +104,9 @@ def fit_tokenizer(config: TrainConfig) -> FitResult:
             f"training ended without a checkpoint; see the logs under {config.run.storage_path}"
         )
     with result.checkpoint.as_directory() as directory:
-        progress = json.loads((Path(directory) / PROGRESS_FILE).read_text("utf-8"))
-        _install(Path(directory) / TOKENIZER_DIRECTORY, output, config)
-    return FitResult(output, read_manifest(output)["fingerprint"], progress["step"])
+        progress = TrainingProgress.read(Path(directory))
+        _install(Path(directory), output, config)
+    return FitResult(output, read_manifest(output)["fingerprint"], progress.position.num_steps)
 
 
 def _fit_interruptibly(trainer: ray.train.torch.TorchTrainer) -> ray.train.Result:
@@ -151,11 +159,13 @@ def _check_checkpoints(config: TrainConfig) -> None:
             raise PipelineError(recipe_difference(recipe, config.recipe, root))
 
 
-def _install(trained: Path, output: Path, config: TrainConfig) -> None:
+def _install(checkpoint: Path, output: Path, config: TrainConfig) -> None:
     """Puts the tokenizer in place in one step: a directory that is there is complete."""
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(trained, partial)
+    kept = BEST_DIRECTORY if config.run.keep == "best" else TOKENIZER_DIRECTORY
+    shutil.copytree(checkpoint / kept, partial)
+    shutil.copyfile(checkpoint / METRICS_FILE, partial / METRICS_FILE)
     (partial / RECIPE_FILE).write_text(json.dumps(config.recipe, indent=2) + "\n", "utf-8")
     (partial / "config.yaml").write_text(config.to_yaml(), "utf-8")
     if output.exists():

@@ -1,4 +1,4 @@
-"""What every training worker runs: restore, step, log, checkpoint.
+"""What every training worker runs: restore, step, log, evaluate, checkpoint.
 
 Ray Train starts `train_worker` in each worker process and restarts all of them from the last
 checkpoint when one is lost.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,156 +20,237 @@ import numpy as np
 import ray.train
 import ray.train.torch
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import UInt8
 from torch import Tensor
 
-from pipeline.training.clip_stream import training_batches
-from pipeline.training.config import LossConfig, TrainConfig
-from pipeline.training.optimizer import ModelOptimizer, rate_at
-from pipeline.training.state import TrainingProgress, load_checkpoint, save_checkpoint
-from sweettok import Lexicon, SweetTok, pixels_to_video
-from sweettok.metrics import codebook_usage, psnr_db
-from sweettok.model import SweetTokOutput
+from pipeline.errors import PipelineError
+from pipeline.training.config import TrainConfig
+from pipeline.training.evaluation import evaluate, reconstruction_pictures
+from pipeline.training.parallel import num_workers, worker_rank
+from pipeline.training.prepared_data import PreparedData
+from pipeline.training.run_log import RunLog
+from pipeline.training.state import (
+    BEST_DIRECTORY,
+    TOKENIZER_DIRECTORY,
+    TrainingProgress,
+    load_checkpoint,
+    save_checkpoint,
+    training_tensors,
+)
+from pipeline.training.trainer import StepReport, Trainer
+from pipeline.training.usage import UsageMeter, describe_usage, usage_scalars
+from sweettok import Lexicon, SweetTok
 
 logger = logging.getLogger(__name__)
 
 
 def train_worker(values: dict[str, Any]) -> None:
-    """Trains until the schedule ends; `values` is a `TrainConfig` as plain values."""
+    """Trains until all phases are over.
+
+    Args:
+        values: "config", a `TrainConfig`, and "data", its `PreparedData`, as plain values.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    run = _TrainingRun(TrainConfig.from_mapping(values))
-    for pixels in run.batches():
-        run.step(pixels)
-        if run.is_time_to_checkpoint():
-            run.checkpoint()
+    with tempfile.TemporaryDirectory() as directory:
+        config = TrainConfig.from_mapping(values["config"])
+        run = _TrainingRun(config, PreparedData.from_mapping(values["data"]), Path(directory))
+        run.train()
 
 
 class _TrainingRun:
-    """One worker's model, optimiser and counters."""
+    """One worker's trainer, and what is done around its steps.
 
-    def __init__(self, config: TrainConfig) -> None:
+    The directory holds the first worker's log and best weights between checkpoints.
+    """
+
+    def __init__(self, config: TrainConfig, data: PreparedData, directory: Path) -> None:
         self.config = config
-        self.device = ray.train.torch.get_device()
-        if self.device.type == "cpu":
+        self.data = data
+        self.directory = directory
+        device = ray.train.torch.get_device()
+        assert isinstance(device, torch.device)
+        if device.type == "cpu":
             torch.set_num_threads(config.workers.num_cpus_per_worker)
-        torch.manual_seed(config.schedule.seed)
-        self.model = SweetTok(config.model, load_lexicon(config)).to(self.device)
-        self.optimizer = ModelOptimizer(self.model, config.optimizer)
-        self.progress = TrainingProgress(0, 0.0, 0, config.recipe)
-        restored = ray.train.get_checkpoint()
-        if restored is not None:
-            with restored.as_directory() as directory:
-                found = load_checkpoint(Path(directory), self.model, self.optimizer, config.recipe)
-            self.progress = dataclasses.replace(found, num_restores=found.num_restores + 1)
-            self._log(f"continuing at step {self.progress.step}")
-        self.model.train()
-        self.parallel_model = ray.train.torch.prepare_model(self.model)
-        self.num_steps = self.progress.step
-        self.epoch = self.progress.epoch
-        self._started_s = time.monotonic()
-        self._logged_s, self._logged_step = self._started_s, self.num_steps
-        self.fraction_done = self._measure_fraction_done()
+        torch.manual_seed(config.training.seed)
+        lexicon = load_lexicon(config)
+        self.trainer = Trainer(
+            SweetTok(config.model, lexicon),
+            config.training,
+            device=device,
+            parallelism=config.workers.parallelism,
+        )
+        self.kept = SweetTok(config.model, lexicon).to(device).eval()
+        self.meter = UsageMeter(
+            config.model.num_spatial_words, config.model.num_temporal_words, device
+        )
+        torch.manual_seed(_seed_of(config.training.seed, worker_rank()))
+        self.log = self._restore()
+        self.held_out = data.evaluation_clips(config.model.geometry) if config.evaluation else None
+        self._logged_s, self._logged_clips = time.monotonic(), 0
 
-    def batches(self) -> Iterator[Tensor]:
-        """Batches until the schedule ends, epoch after epoch."""
-        shard = ray.train.get_dataset_shard("train")
-        while self.fraction_done < 1:
-            self.epoch += 1
-            seed = self._epoch_seed()
-            num_batches = 0
-            for pixels in training_batches(
-                shard,
-                self.config.data,
-                batch_size=self.config.schedule.batch_size_per_worker,
-                seed=seed,
+    def train(self) -> None:
+        """Steps until the end; everything that happens every so many steps happens here."""
+        every = self.config.run
+        for report in self.trainer.run(self._batches):
+            self._count(report)
+            num_steps = report.position.num_steps
+            is_end_of_phase = self.trainer.position.phase_index != report.position.phase_index
+            if num_steps % every.log_every_steps == 0 or is_end_of_phase:
+                self._log(report)
+            evaluation = self.config.evaluation
+            if evaluation is not None and (
+                num_steps % evaluation.every_steps == 0 or is_end_of_phase
             ):
-                num_batches += 1
-                yield pixels
-                if self.fraction_done >= 1:
-                    return
-            if not num_batches:
-                raise RuntimeError("this worker got no training clip; use fewer workers")
+                self._evaluate(report)
+            if num_steps % every.checkpoint_every_steps == 0 or is_end_of_phase:
+                self._checkpoint()
+        if self.log is not None:
+            self.log.close()
 
-    def _epoch_seed(self) -> int:
-        parts = (
-            self.config.schedule.seed,
-            self.epoch,
-            ray.train.get_context().get_world_rank(),
+    def _restore(self) -> RunLog | None:
+        """Goes on from the last checkpoint, if there is one; the first worker's log."""
+        self.progress = TrainingProgress(
+            self.trainer.position, self.config.recipe, num_workers=num_workers()
         )
-        return int(np.random.SeedSequence(parts).generate_state(1)[0])
+        restored = ray.train.get_checkpoint()
+        if restored is None:
+            return self._create_log(None)
+        with restored.as_directory() as path:
+            found = load_checkpoint(Path(path), self.trainer, self.config.recipe)
+            log = self._create_log(Path(path))
+            best = Path(path) / BEST_DIRECTORY
+            if best.exists() and worker_rank() == 0:
+                shutil.copytree(best, self.directory / BEST_DIRECTORY)
+        self.progress = dataclasses.replace(
+            found, num_restores=found.num_restores + 1, num_workers=num_workers()
+        )
+        if found.num_workers != num_workers():
+            self._say(
+                f"the checkpoint is of {found.num_workers} workers, now there are {num_workers()}: "
+                "the run goes on, but not as it would have"
+            )
+        self._say(f"continuing at step {found.position.num_steps}")
+        return log
 
-    def step(self, pixels: Tensor) -> None:
-        """One optimiser step on uint8 clips [b, t, h, w, c]."""
-        video = pixels_to_video(pixels.to(self.device, non_blocking=True))
-        rate = rate_at(self.config.optimizer, self.num_steps, self.fraction_done)
-        output = self.parallel_model(video)
-        loss = training_loss(video, output, self.config.loss)
-        self.optimizer.step(loss, rate=rate)
-        self.num_steps += 1
-        self.fraction_done = self._measure_fraction_done()
-        if self.num_steps % self.config.run.log_every_steps == 0:
-            self._log(self._describe(video, output, loss, rate))
+    def _create_log(self, restored: Path | None) -> RunLog | None:
+        if worker_rank() != 0:
+            return None
+        return RunLog(
+            self.directory,
+            tensorboard=self.config.run.tensorboard,
+            restored=restored,
+            num_steps=self.trainer.position.num_steps,
+        )
 
-    def _measure_fraction_done(self) -> float:
-        """How much of the schedule is over; the run ends at 1.
+    def _batches(self, trainer: Trainer) -> Iterator[UInt8[Tensor, "b t h w c"]]:
+        """This worker's batches of the current phase, from where it stands."""
+        phase, position = trainer.phase, trainer.position
+        is_cached = self.config.data.cache is not None
+        source = self.data.clip_source(
+            phase.geometry(self.config.model.geometry),
+            seed=_seed_of(self.config.training.seed, position.phase_index),
+            batch_size=phase.batch_size_per_worker,
+            rank=worker_rank(),
+            world_size=num_workers(),
+            shard=None if is_cached else ray.train.get_dataset_shard("train"),
+        )
+        return source.batches(position.phase_step * phase.accumulation_steps)
 
-        Measured once a step: with a time limit, every question asked of the clock would get another
-        answer, and the end could fall between the last checkpoint and the end of the loop.
+    def _count(self, report: StepReport) -> None:
+        for tokens in report.tokens:
+            self.meter.add(tokens)
+            self._logged_clips += len(tokens) * num_workers()
+
+    def _log(self, report: StepReport) -> None:
+        """One line; all workers' use of the codebooks since the last one.
+
+        Raises:
+            PipelineError: The loss is no longer a number.
         """
-        schedule = self.config.schedule
-        by_steps = self.num_steps / schedule.num_steps
-        if schedule.time_limit_s is None:
-            return by_steps
-        return max(by_steps, self._agreed_elapsed_s() / schedule.time_limit_s)
-
-    def is_time_to_checkpoint(self) -> bool:
-        """Every so many steps, and at the end."""
-        return (
-            self.num_steps % self.config.run.checkpoint_every_steps == 0 or self.fraction_done >= 1
-        )
-
-    def checkpoint(self) -> None:
-        """Reports to Ray Train; the first worker's state is what is kept."""
-        metrics = {"step": self.num_steps, "fraction_done": self.fraction_done}
-        if ray.train.get_context().get_world_rank() != 0:
-            ray.train.report(metrics)
-            return
-        progress = dataclasses.replace(
-            self.progress, step=self.num_steps, elapsed_s=self._elapsed_s(), epoch=self.epoch
-        )
-        with tempfile.TemporaryDirectory() as directory:
-            save_checkpoint(Path(directory), self.model, self.optimizer, progress)
-            ray.train.report(metrics, checkpoint=ray.train.Checkpoint(directory))
-
-    def _elapsed_s(self) -> float:
-        return self.progress.elapsed_s + time.monotonic() - self._started_s
-
-    def _agreed_elapsed_s(self) -> float:
-        """The first worker's clock, so that all workers stop at the same step."""
-        if ray.train.get_context().get_world_size() == 1:
-            return self._elapsed_s()
-        clock = torch.tensor([self._elapsed_s()], device=self.device)
-        torch.distributed.broadcast(clock, src=0)
-        return clock.item()
-
-    def _describe(self, video: Tensor, output: SweetTokOutput, loss: Tensor, rate: float) -> str:
+        statistics = dict(zip(("spatial", "temporal"), self.meter.read(), strict=True))
+        loss = report.losses["total"].item()
+        if not math.isfinite(loss):
+            raise PipelineError(
+                f"the loss is {loss} after {report.position.num_steps} steps; lower "
+                "training.optimizer.learning_rate or gradient_clip_norm, or lengthen the warm-up"
+            )
         now_s = time.monotonic()
-        rows = video.shape[0] * ray.train.get_context().get_world_size()
-        clips_per_s = (self.num_steps - self._logged_step) * rows / (now_s - self._logged_s)
-        self._logged_s, self._logged_step = now_s, self.num_steps
-        spatial = codebook_usage(output.tokens.spatial, self.config.model.num_spatial_words)
-        temporal = codebook_usage(output.tokens.temporal, self.config.model.num_temporal_words)
-        psnr = psnr_db(video, output.reconstruction.detach().clamp(-1, 1), 2.0).mean()
-        return (
-            f"step {self.num_steps} ({self.fraction_done:4.0%}): loss {loss.item():.4f}, "
-            f"PSNR {psnr.item():.2f} dB, perplexity {spatial.perplexity:.0f} spatial "
-            f"{temporal.perplexity:.0f} temporal, learning rate {rate:.0%} of peak, "
+        clips_per_s = self._logged_clips / (now_s - self._logged_s)
+        self._logged_s, self._logged_clips = now_s, 0
+        if self.log is None:
+            return
+        values = {f"loss/{name}": value.item() for name, value in report.losses.items()}
+        values |= {
+            "psnr_db": report.psnr_db.item(),
+            "gradient_norm": report.gradient_norm.item(),
+            "learning_rate": report.rate * self.config.training.optimizer.learning_rate,
+            "clips_per_s": clips_per_s,
+        }
+        for name, value in statistics.items():
+            values |= usage_scalars(value, name)
+        self.log.scalars("train", report.phase, report.position.num_steps, values)
+        words = ", ".join(describe_usage(value, name) for name, value in statistics.items())
+        self._say(
+            f"{report.phase} {report.position.phase_step}: loss {loss:.4f}, "
+            f"PSNR {values['psnr_db']:.2f} dB, {words}, rate {report.rate:.0%} of peak, "
             f"{clips_per_s:.1f} clips/s"
         )
 
-    def _log(self, message: str) -> None:
-        if ray.train.get_context().get_world_rank() == 0:
+    def _evaluate(self, report: StepReport) -> None:
+        """Looks at the held-out clips and keeps the weights if none were better."""
+        assert self.config.evaluation is not None
+        settings, step = self.config.evaluation, report.position.num_steps
+        self.trainer.copy_weights_to(self.kept)
+        result = evaluate(
+            self.kept,
+            self._held_out_batches(settings.batch_size),
+            device=self.trainer.device,
+            perceptual=self.trainer.perceptual,
+            with_images=self.config.training.trains_images,
+        )
+        score = result.score(settings.best_metric)
+        if self.progress.best_score is None or score > self.progress.best_score:
+            self.progress = dataclasses.replace(self.progress, best_score=score, best_step=step)
+            if worker_rank() == 0:
+                self.kept.save_pretrained(self.directory / BEST_DIRECTORY)
+        if self.log is None or self.held_out is None:
+            return
+        self._say(f"held-out clips after {step} steps: {result.describe()}")
+        self.log.scalars("evaluation", report.phase, step, result.scalars())
+        shown = self.held_out[: settings.shown_clips]
+        if len(shown):
+            pictures = reconstruction_pictures(self.kept, shown, self.trainer.device)
+            self.log.pictures(step, pictures)
+
+    def _held_out_batches(self, batch_size: int) -> Iterator[Tensor]:
+        """This worker's part of the held-out clips."""
+        assert self.held_out is not None
+        bounds = np.linspace(0, len(self.held_out), num_workers() + 1).round().astype(int)
+        first, end = bounds[worker_rank()], bounds[worker_rank() + 1]
+        for start in range(first, end, batch_size):
+            yield self.held_out[start : min(start + batch_size, end)]
+
+    def _checkpoint(self) -> None:
+        """Reports to Ray Train; the first worker's files are what is kept."""
+        self.trainer.copy_weights_to(self.kept)
+        tensors = training_tensors(self.trainer)
+        self.progress = dataclasses.replace(self.progress, position=self.trainer.position)
+        metrics = {"step": self.trainer.position.num_steps}
+        if self.log is None:
+            ray.train.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as name:
+            directory = Path(name)
+            self.kept.save_pretrained(directory / TOKENIZER_DIRECTORY)
+            best = self.directory / BEST_DIRECTORY
+            if best.exists():
+                shutil.copytree(best, directory / BEST_DIRECTORY)
+            self.log.copy_to(directory)
+            save_checkpoint(directory, tensors, self.progress)
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint(name))
+
+    def _say(self, message: str) -> None:
+        if worker_rank() == 0:
             logger.info(message)
 
 
@@ -180,13 +263,5 @@ def load_lexicon(config: TrainConfig) -> Lexicon:
     return lexicon.subset(*wanted)
 
 
-def training_loss(
-    video: Float[Tensor, "b c t h w"], output: SweetTokOutput, config: LossConfig
-) -> Float[Tensor, ""]:
-    """Weighted sum of the reconstruction and quantiser losses."""
-    loss = config.quantizer * output.quantizer_loss
-    if config.squared_error:
-        loss = loss + config.squared_error * F.mse_loss(output.reconstruction, video)
-    if config.absolute_error:
-        loss = loss + config.absolute_error * F.l1_loss(output.reconstruction, video)
-    return loss
+def _seed_of(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])

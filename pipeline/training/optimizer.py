@@ -8,26 +8,26 @@ Source: Jordan et al., https://kellerjordan.github.io/posts/muon (2024); torch.o
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from typing import Literal
 
 import pydantic
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from sweettok import SweetTok
+from pipeline.errors import PipelineError
+from pipeline.training.parallel import full_tensor, like
 from sweettok.strict_config import StrictConfig
 
 
 class OptimizerConfig(StrictConfig):
-    """Optimiser, warm-up and cosine decay.
+    """The optimiser and its peak learning rates; each phase decides how they rise and fall.
 
     Attributes:
         kind: "adamw", or "muon": Muon for the matrices inside the blocks, AdamW for the rest.
         learning_rate: AdamW's peak rate.
         muon_learning_rate: Muon's peak rate, in AdamW's scale.
-        final_fraction: Share of both rates that is left at the end of the run.
-        warmup_steps: Steps of linear warm-up.
         beta1, beta2, weight_decay: AdamW's.
         gradient_clip_norm: Largest gradient norm.
     """
@@ -35,8 +35,6 @@ class OptimizerConfig(StrictConfig):
     kind: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = pydantic.Field(default=1e-4, gt=0)
     muon_learning_rate: float = pydantic.Field(default=1e-3, gt=0)
-    final_fraction: float = pydantic.Field(default=0.1, ge=0, le=1)
-    warmup_steps: int = pydantic.Field(default=1000, ge=0)
     beta1: float = pydantic.Field(default=0.9, ge=0, lt=1)
     beta2: float = pydantic.Field(default=0.99, ge=0, lt=1)
     weight_decay: float = pydantic.Field(default=1e-4, ge=0)
@@ -44,20 +42,19 @@ class OptimizerConfig(StrictConfig):
 
 
 class ModelOptimizer:
-    """Steps all parameters of a model and keeps their states as plain tensors.
+    """Steps all parameters of a model and keeps their states as plain named tensors.
 
     Args:
-        model: The model; its parameters are taken in their own order, so the same model gives the
-            same state names.
+        model: The model; under FSDP, already sharded.
         config: Which optimisers.
     """
 
-    def __init__(self, model: SweetTok, config: OptimizerConfig) -> None:
+    def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
         self.config = config
-        matrices, others = (
-            _split(model) if config.kind == "muon" else ([], list(model.parameters()))
-        )
-        self._parameters = [*matrices, *others]
+        self._parameters = dict(model.named_parameters())
+        in_blocks = _block_matrices(model) if config.kind == "muon" else set()
+        matrices = [value for value in self._parameters.values() if id(value) in in_blocks]
+        others = [value for value in self._parameters.values() if id(value) not in in_blocks]
         self._parts: list[tuple[torch.optim.Optimizer, float]] = [
             (
                 torch.optim.AdamW(
@@ -79,58 +76,66 @@ class ModelOptimizer:
             )
             self._parts.append((muon, config.muon_learning_rate))
 
-    def step(self, loss: Tensor, *, rate: float) -> None:
-        """One step down the gradient of `loss` at `rate` (0 to 1) of the peak learning rates."""
+    def zero_gradients(self) -> None:
+        """Forgets the gradients; a parameter that gets none is not moved by the next step."""
+        for parameter in self._parameters.values():
+            parameter.grad = None
+
+    def step(self, *, rate: float) -> Float[Tensor, ""]:
+        """One step at `rate` of the peak learning rates; the gradient norm before clipping."""
+        norm = nn.utils.clip_grad_norm_(self._parameters.values(), self.config.gradient_clip_norm)
         for optimizer, peak in self._parts:
-            optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = peak * rate
-        loss.backward()
-        nn.utils.clip_grad_norm_(self._parameters, self.config.gradient_clip_norm)
-        for optimizer, _ in self._parts:
             optimizer.step()
+        return full_tensor(norm)
+
+    def reset(self) -> None:
+        """Forgets all moments."""
+        for optimizer, _ in self._parts:
+            optimizer.state.clear()
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """Moments of all parameters by name, on CPU."""
+        """Moments as "<parameter>/<moment>", whole and on CPU; all workers call this together."""
         return {
-            f"{part}.{index}.{key}": value.detach().cpu().contiguous()
-            for part, (optimizer, _) in enumerate(self._parts)
-            for index, entry in optimizer.state_dict()["state"].items()
-            for key, value in entry.items()
+            f"{name}/{key}": full_tensor(value).cpu().contiguous()
+            for name, parameter in self._parameters.items()
+            for optimizer, _ in self._parts
+            for key, value in optimizer.state.get(parameter, {}).items()
         }
 
-    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Restores what `state_tensors` gave."""
-        states: list[dict[int, dict[str, Tensor]]] = [{} for _ in self._parts]
-        for name, tensor in tensors.items():
-            part, index, key = name.split(".", 2)
-            states[int(part)].setdefault(int(index), {})[key] = tensor
-        for (optimizer, _), state in zip(self._parts, states, strict=True):
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": state, "param_groups": groups})
+    def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restores what `state_tensors` gave.
+
+        Raises:
+            PipelineError: A moment belongs to no parameter of this model.
+        """
+        moments: dict[str, dict[str, Tensor]] = {}
+        for full_name, tensor in tensors.items():
+            name, _, key = full_name.rpartition("/")
+            if name not in self._parameters:
+                raise PipelineError(f"the optimiser's state names {name!r}, which the model lacks")
+            moments.setdefault(name, {})[key] = tensor
+        for optimizer, _ in self._parts:
+            optimizer.state.clear()
+            for parameter in optimizer.param_groups[0]["params"]:
+                found = moments.get(self._name_of(parameter))
+                if found is not None:
+                    optimizer.state[parameter] = {
+                        key: like(value.clone(), parameter) if value.ndim else value.clone()
+                        for key, value in found.items()
+                    }
+
+    def _name_of(self, wanted: nn.Parameter) -> str:
+        return next(name for name, value in self._parameters.items() if value is wanted)
 
 
-def rate_at(config: OptimizerConfig, num_steps: int, fraction_done: float) -> float:
-    """Share of the peak rates: linear warm-up over steps, cosine over the fraction of the run."""
-    warmup = min(1.0, (num_steps + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, fraction_done)))
-    return warmup * (config.final_fraction + (1 - config.final_fraction) * cosine)
-
-
-def _split(model: SweetTok) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Weight matrices inside encoder and decoder blocks, and everything else."""
-    block_lists = [
-        part
-        for half in (model.encoder, model.decoder)
-        for part in half.modules()
-        if isinstance(part, nn.ModuleList)
-    ]
-    inside = {
+def _block_matrices(model: nn.Module) -> set[int]:
+    """Identities of the weight matrices inside lists of blocks."""
+    return {
         id(parameter)
-        for blocks in block_lists
-        for parameter in blocks.parameters()
+        for part in model.modules()
+        if isinstance(part, nn.ModuleList)
+        for parameter in part.parameters()
         if parameter.ndim == 2
     }
-    matrices = [parameter for parameter in model.parameters() if id(parameter) in inside]
-    others = [parameter for parameter in model.parameters() if id(parameter) not in inside]
-    return matrices, others
