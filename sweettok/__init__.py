@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sweettok.lexicon import Lexicon
     from sweettok.model import SweetTok
     from sweettok.patches import pixels_to_video, video_to_pixels
+    from sweettok.tiling import TilePlan, decode_tiles, encode_tiles
     from sweettok.tokens import Tokens
 
 __version__ = "0.1.0"
@@ -29,8 +30,11 @@ __all__ = [
     "SweetTok",
     "SweetTokConfig",
     "SweetTokError",
+    "TilePlan",
     "Tokens",
     "__version__",
+    "decode_tiles",
+    "encode_tiles",
     "pixels_to_video",
     "video_to_pixels",
 ]
@@ -41,7 +45,10 @@ _MODULES = {
     "SweetTok": "model",
     "SweetTokConfig": "config",
     "SweetTokError": "errors",
+    "TilePlan": "tiling",
     "Tokens": "tokens",
+    "decode_tiles": "tiling",
+    "encode_tiles": "tiling",
     "pixels_to_video": "patches",
     "video_to_pixels": "patches",
 }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pydantic
@@ -111,8 +110,3 @@ def rate_at(phase: PhaseConfig, position: TrainingPosition) -> float:
     cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, position.fraction_done(phase))))
     decay = phase.final_fraction + (1 - phase.final_fraction) * cosine
     return phase.learning_rate_scale * warmup * decay
-
-
-def total_steps(phases: Mapping[str, PhaseConfig]) -> int:
-    """Optimiser steps of all phases if none ends by time."""
-    return sum(phase.num_steps for phase in phases.values())
