@@ -246,6 +246,7 @@ def compare_values(tmp_path: Path, lexicon: Lexicon) -> dict[str, Any]:
         "lexicon": str(tmp_path / "lexicon"),
         "model": model.to_mapping(),
         "training": {"phases": {"video": phase}, "precision": "fp32"},
+        "num_steps": {"motion": 3},
         "motion": {
             "directory": str(tmp_path / "motion"),
             "num_train_clips": 4,
@@ -291,7 +292,9 @@ def test_a_comparison_continues_and_ends_as_if_never_interrupted(
     assert measured["num_clips"] == 4
     assert measured["frechet"] is not None
     assert 0 < measured["usage"]["spatial"] <= 1
-    assert before["num_steps"] == 2
+    assert before["num_steps"] == 3
+    natural = next(first.directory.glob("runs/natural-patch-*")) / "result.json"
+    assert json.loads(natural.read_text("utf-8"))["num_steps"] == 2
 
     longer = compare_values | {"rows": ["decoupled"], "motion": None, "seeds": [0, 1]}
     third = compare_methods(CompareConfig.from_mapping(longer))

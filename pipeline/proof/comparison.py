@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
 
@@ -55,6 +55,8 @@ class CompareConfig(StrictConfig):
         lexicon: Name or directory of the words.
         model: Sizes of the decoupled tokenizer; the other variants are made to fit them.
         training: Phases, losses and optimiser; `training.seed` is replaced by the run's.
+        num_steps: By corpus, steps of the last phase where they are not those of `training`: a
+            corpus of many clips is learned for longer than one of a few.
         motion: The motion corpus; null leaves it out.
         natural: Natural video; null leaves it out.
         motion_network: The classifier of motions.
@@ -72,6 +74,7 @@ class CompareConfig(StrictConfig):
     lexicon: str = "small"
     model: SweetTokConfig
     training: TrainerConfig
+    num_steps: dict[Literal["motion", "natural"], pydantic.PositiveInt] = {}
     motion: MotionCorpusConfig | None = MotionCorpusConfig()
     natural: NaturalVideoConfig | None = NaturalVideoConfig()
     motion_network: MotionNetworkConfig = MotionNetworkConfig()
@@ -180,7 +183,7 @@ def _all_runs(
             corpus=corpus,
             lexicon=config.lexicon,
             model=config.model,
-            training=config.training,
+            training=_training_on(corpus.name, config),
             # Where there are no motions to name, the network has nothing to say.
             motion_network=str(network) if corpus.labelled_training is not None else None,
             perceptual=perceptual,
@@ -192,6 +195,17 @@ def _all_runs(
         for corpus in corpora
         for row in config.rows
     ]
+
+
+def _training_on(corpus: str, config: CompareConfig) -> TrainerConfig:
+    """The phases, the last one of the corpus's own length."""
+    num_steps = next((steps for name, steps in config.num_steps.items() if name == corpus), None)
+    if num_steps is None:
+        return config.training
+    phases = dict(config.training.phases)
+    name, last = phases.popitem()
+    phases[name] = last.model_copy(update={"num_steps": num_steps})
+    return config.training.model_copy(update={"phases": phases})
 
 
 def _run_all(specs: Sequence[RunSpec], num_processes: int) -> None:
