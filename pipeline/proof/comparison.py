@@ -74,7 +74,9 @@ class CompareConfig(StrictConfig):
     lexicon: str = "small"
     model: SweetTokConfig
     training: TrainerConfig
-    num_steps: dict[Literal["motion", "natural"], pydantic.PositiveInt] = {}
+    num_steps: dict[Literal["motion", "natural"], pydantic.PositiveInt] = pydantic.Field(
+        default_factory=dict
+    )
     motion: MotionCorpusConfig | None = MotionCorpusConfig()
     natural: NaturalVideoConfig | None = NaturalVideoConfig()
     motion_network: MotionNetworkConfig = MotionNetworkConfig()
