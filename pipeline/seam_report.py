@@ -19,12 +19,15 @@ from pipeline.listing import SourceConfig, list_videos
 from pipeline.preprocessing import PreprocessConfig
 from pipeline.records import Clip, WorkUnit
 from sweettok import ClipGeometry, SweetTok, pixels_to_video
+from sweettok.errors import ConfigError
 from sweettok.metrics import psnr_db
 from sweettok.seams import SeamReport, measure_seams
 from sweettok.strict_config import StrictConfig
 from sweettok.tiling import TilePlan, decode_tiles, encode_tiles
 
 logger = logging.getLogger(__name__)
+
+MAX_PIXELS = 2**28  # of a piece, all frames together: 3 GiB for each copy in float32
 
 
 class TiledSize(StrictConfig):
@@ -84,10 +87,13 @@ def measure_tiled_videos(config: SeamConfig) -> list[TiledVideo]:
     """Tiles the beginning of every video of the source in every size.
 
     Raises:
+        ConfigError: A size cannot be tiled.
         SourceError: No video matches, or one is too short or cannot be decoded.
         ShapeError: The tokenizer cannot take such tiles.
     """
     model = SweetTok.from_pretrained(config.tokenizer).eval()
+    for number, size in enumerate(config.sizes):
+        _check_size(f"sizes[{number}]", size, model)
     units = [WorkUnit.from_listed(video) for video in list_videos(config.source)]
     measured = []
     for size in config.sizes:
@@ -113,6 +119,38 @@ def seam_table(videos: list[TiledVideo]) -> str:
             for seam in video.seams
         ]
     return "\n".join(lines)
+
+
+def _check_size(where: str, size: TiledSize, model: SweetTok) -> None:
+    """Refuses what cannot be tiled, before any video is read.
+
+    Raises:
+        ConfigError: The piece has another number of frames than tubes give, fits into one tile, or
+            would not fit into memory.
+    """
+    tile = model.config.geometry
+    if (size.num_frames - 1) % tile.tube_frames:
+        below = size.num_frames - (size.num_frames - 1) % tile.tube_frames
+        raise ConfigError(
+            f"{where}.num_frames is {size.num_frames}, must be 1 + a multiple of "
+            f"{tile.tube_frames}; use {below} or {below + tile.tube_frames}"
+        )
+    num_pixels = size.num_frames * size.height_px * size.width_px
+    if num_pixels > MAX_PIXELS:
+        raise ConfigError(
+            f"{where}: {size.num_frames}×{size.height_px}×{size.width_px} are {num_pixels} pixels, "
+            f"at most {MAX_PIXELS} are held in memory; take a smaller piece"
+        )
+    is_larger = (
+        size.num_frames > tile.num_frames
+        or size.height_px > tile.height_px
+        or size.width_px > tile.width_px
+    )
+    if not is_larger:
+        raise ConfigError(
+            f"{where}: {size.num_frames}×{size.height_px}×{size.width_px} fits into one tile of "
+            f"{tile.num_frames}×{tile.height_px}×{tile.width_px}, so nothing is tiled; take more"
+        )
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.errors import SourceError
 from pipeline.seam_report import SeamConfig, measure_tiled_videos, seam_table
+from sweettok.errors import ConfigError
 from tests.video_factory import make_video
 
 
@@ -42,4 +43,20 @@ def test_a_video_that_is_too_short_is_one_clear_error(
     video = make_video(tmp_path / "short.mp4", num_frames=12)
     config = config_for(tokenizer_directory, video, num_frames=29, height_px=32, width_px=48)
     with pytest.raises(SourceError, match=r"short\.mp4: no piece of 29 frames"):
+        measure_tiled_videos(config)
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ({"num_frames": 18, "height_px": 64, "width_px": 64}, "use 17 or 21"),
+        ({"num_frames": 9, "height_px": 32, "width_px": 48}, "fits into one tile"),
+        ({"num_frames": 9, "height_px": 100_000, "width_px": 100_000}, "take a smaller piece"),
+    ],
+)
+def test_sizes_that_cannot_be_tiled_are_refused_before_a_video_is_read(
+    tokenizer_directory: str, tmp_path: Path, size: dict[str, int], message: str
+) -> None:
+    config = config_for(tokenizer_directory, tmp_path / "not_there.mp4", **size)
+    with pytest.raises(ConfigError, match=rf"^sizes\[0\].*{message}"):
         measure_tiled_videos(config)
