@@ -30,9 +30,15 @@ format: $(VENV)/.dev-installed  ## reformat and fix what can be fixed
 	$(BIN)/ruff format .
 
 .PHONY: lexicon
-lexicon: $(VENV)/.dev-installed  ## rebuild the shipped lexicon (needs Debian's wordnet-base)
+lexicon: $(VENV)/.dev-installed  ## rebuild the shipped lexicon and compare (needs wordnet-base)
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[lexicon]'
 	$(BIN)/python jobs/build_codebook.py --config configs/build_codebook.yaml
+	cmp runs/codebook_small/lexicon.json sweettok/lexicons/small/lexicon.json
+	cmp runs/codebook_small/vectors.safetensors sweettok/lexicons/small/vectors.safetensors
+
+.PHONY: chaos
+chaos: $(VENV)/.dev-installed  ## kill workers and drivers of a longer training run
+	SWEETTOK_KILLED_RUN_SCALE=10 $(BIN)/python -m pytest tests/test_training.py -k killed $(PYTEST_ARGS)
 
 .PHONY: test-clip
 test-clip: $(VENV)/.dev-installed  ## compare a codebook with CLIP's embeddings of 1,203 nouns

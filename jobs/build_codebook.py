@@ -1,7 +1,13 @@
 """Builds a codebook's lexicon: words from captions or WordNet, their graph and their vectors.
 
 Nouns and adjectives become the spatial codes, verbs and adverbs the temporal ones. The same sources
-give the same bytes; configs/build_codebook.yaml gives the lexicon that ships with the package.
+give the same bytes; configs/build_codebook.yaml gives the two files that ship with the package.
+Starting it again does nothing; other settings or changed sources need another output.
+
+text_encoder is minilm, open_clip:ARCH:PRETRAINED_TAG_OR_PATH, or vectors:FILE. FILE is a .npy array
+of shape (words, dim), or a .safetensors file with one such tensor named "vectors"; its words lie
+beside it, FILE's name ending in .json (["dog", "red"]) or .txt (one word a line).
+
 Needs `pip install -e '.[lexicon]'`, and for WordNet `apt-get install wordnet-base`.
 """
 
@@ -13,8 +19,9 @@ from pipeline.codebook_job import BuildCodebookConfig, build_codebook
 
 def main(config: BuildCodebookConfig) -> None:
     """Builds and prints what was built."""
-    lexicon = build_codebook(config)
-    print(f"{lexicon}\ncontent hash {lexicon.content_hash}\nwritten to {config.output}")
+    build = build_codebook(config)
+    done = "written to" if build.is_new else "was built before; nothing to do:"
+    print(f"{build.lexicon}\ncontent hash {build.lexicon.content_hash}\n{done} {build.output}")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 Trains every row with every seed on every corpus, a few minutes of CPU each, as many at a time as
 there are cores, and prints one Markdown table per held-out part. The same command continues an
-interrupted comparison. Needs the extra `motion` (pybullet), or `--set motion=null`.
+interrupted comparison; weights are kept, so other measures need no new training. Needs the extra
+`motion` (pybullet), or `--set motion=null`.
 """
 
 import sys
 
 from pipeline.cli import run_job
-from pipeline.proof.comparison import CompareConfig, compare_methods
+from pipeline.proof.comparison import compare_methods
+from pipeline.proof.comparison_config import CompareConfig
 
 
 def main(config: CompareConfig) -> None:

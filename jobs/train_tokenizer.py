@@ -15,11 +15,13 @@ from pipeline.training.fit import fit_tokenizer
 def main(config: TrainConfig) -> None:
     """Trains and prints where the tokenizer is."""
     result = fit_tokenizer(config)
-    done = (
-        f"trained for {result.num_steps} steps"
-        if result.num_steps is not None
-        else "was trained before; nothing to do"
-    )
+    if result.num_steps is None:
+        done = "was trained before; nothing to do"
+    elif result.kept_step is None:
+        done = f"trained for {result.num_steps} steps"
+    else:
+        done = f"trained for {result.num_steps} steps, the best weights were those of step "
+        done += str(result.kept_step)
     print(f"tokenizer {result.fingerprint} {done}: {result.output}")
 
 

@@ -7,9 +7,11 @@ Text formats may be compressed (".gz", ".bz2", ".xz", ".zst").
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import itertools
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
@@ -23,6 +25,7 @@ import pydantic
 
 from pipeline.errors import RecordError, SourceError, TransientError
 from pipeline.listing import SourceConfig, list_videos
+from pipeline.records import ListedVideo
 from pipeline.storage import (
     StorageConfig,
     is_local,
@@ -43,6 +46,9 @@ _FORMATS = {
     ".txt": "text",
     ".text": "text",
 }
+
+
+_JQ = "a JSON array must become JSON lines first, as `jq -c '.[]' FILE > FILE.jsonl` makes them"
 
 
 class CaptionsConfig(StrictConfig):
@@ -69,20 +75,53 @@ def read_captions(config: CaptionsConfig) -> Iterator[str]:
 
     Raises:
         SourceError: A file is missing, cannot be read, or is not what its format or the column
-            says.
+            says; or there is not one caption.
     """
     captions = itertools.chain.from_iterable(
-        _read_file(file.uri, config) for file in list_videos(_files(config))
+        _read_file(file.uri, config) for file in list_caption_files(config)
     )
     stripped = (caption.strip() for caption in captions)
-    yield from itertools.islice((text for text in stripped if text), config.max_captions)
+    num_captions = 0
+    for caption in itertools.islice((text for text in stripped if text), config.max_captions):
+        num_captions += 1
+        yield caption
+    if not num_captions:
+        raise SourceError(
+            f"0 captions read from {', '.join(config.uris)}: no row, or nothing but empty ones; "
+            f"give other files or another column (it is {config.column!r})"
+        )
 
 
-def _files(config: CaptionsConfig) -> SourceConfig:
+def list_caption_files(config: CaptionsConfig) -> list[ListedVideo]:
+    """The files of `config.uris` with their sizes and versions, sorted by URI, each once.
+
+    Raises:
+        SourceError: A root does not exist, cannot be listed, or holds no captions.
+    """
+    files = {file.uri: file for root in config.uris for file in _list_root(root, config)}
+    return [files[uri] for uri in sorted(files)]
+
+
+def _list_root(root: str, config: CaptionsConfig) -> list[ListedVideo]:
     compressed = (suffix + end for suffix in _FORMATS for end in _COMPRESSIONS)
-    return SourceConfig(
-        uris=config.uris, extensions=(*_FORMATS, *compressed), storage=config.storage
-    )
+    source = SourceConfig(uris=(root,), extensions=(*_FORMATS, *compressed), storage=config.storage)
+    try:
+        return list(list_videos(source))
+    except SourceError as error:
+        # A cause means that listing failed; otherwise the root is not there or holds no captions.
+        if error.__cause__ is not None or not _exists(root):
+            raise
+        raise SourceError(
+            f"{root}: holds no captions (files ending in {', '.join(_FORMATS)}, compressed or "
+            "not); check the path, or name the file itself and set format"
+        ) from None
+
+
+def _exists(root: str) -> bool:
+    if not is_local(root):
+        return True
+    path = os.path.abspath(local_path(root))
+    return os.path.lexists(path) or bool(glob.glob(path, recursive=True))
 
 
 def _read_file(uri: str, config: CaptionsConfig) -> Iterator[str]:
@@ -101,6 +140,12 @@ def _read_file(uri: str, config: CaptionsConfig) -> Iterator[str]:
                 yield from _table_captions(
                     uri, lines, config.column, "\t" if kind == "tsv" else ","
                 )
+    except UnicodeDecodeError as error:
+        if kind == "parquet":
+            raise SourceError(
+                f"{uri}: column {config.column!r} holds texts that are not UTF-8; write it again"
+            ) from error
+        raise _not_utf8(uri, config) from error
     except (RecordError, TransientError, ValueError, EOFError, csv.Error) as error:
         raise SourceError(
             f"{uri}: captions cannot be read as {kind}: {' '.join(str(error).split())}"
@@ -111,12 +156,15 @@ def _format_of(uri: str) -> str:
     path = PurePosixPath(urlparse(uri).path)
     if path.suffix in _COMPRESSIONS:
         path = path.with_suffix("")
-    if path.suffix.lower() not in _FORMATS:
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        raise SourceError(f"{uri}: if each line is one JSON object, set format to jsonl; {_JQ}")
+    if suffix not in _FORMATS:
         raise SourceError(
             f"{uri}: unknown kind of captions {path.suffix!r}, known are {', '.join(_FORMATS)}; "
-            "set captions.format"
+            f"set format to one of {', '.join(dict.fromkeys(_FORMATS.values()))}"
         )
-    return _FORMATS[path.suffix.lower()]
+    return _FORMATS[suffix]
 
 
 @contextmanager
@@ -138,39 +186,75 @@ def _parquet_captions(uri: str, file: IO[bytes], column: str) -> Iterator[str]:
             yield from _texts(uri, column, value)
 
 
+def _not_utf8(uri: str, config: CaptionsConfig) -> SourceError:
+    """Reads the file again as bytes to tell which line it is."""
+    remedy = "convert the file, as `iconv -f LATIN1 -t UTF-8 OLD > NEW` does"
+    with _opened(uri, config, is_text=True) as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                byte = line[error.start]
+                return SourceError(
+                    f"{uri}: line {number} is not UTF-8 (byte 0x{byte:02x}); {remedy}"
+                )
+    return SourceError(f"{uri}: is not UTF-8; {remedy}")
+
+
 def _table_captions(
     uri: str, lines: io.TextIOWrapper, column: str, delimiter: str
 ) -> Iterator[str]:
     rows = csv.DictReader(lines, delimiter=delimiter)
     _check_column(uri, column, rows.fieldnames or ())
-    for row in rows:
-        yield from _texts(uri, column, row[column])
+    try:
+        for row in rows:
+            yield from _texts(f"{uri}: line {rows.line_num}", column, row[column])
+    except csv.Error as error:
+        raise SourceError(
+            f"{uri}: the row after line {rows.line_num} cannot be read ({error}); mend it (a quote "
+            "left open?), or set format"
+        ) from error
 
 
 def _json_captions(uri: str, lines: io.TextIOWrapper, column: str) -> Iterator[str]:
-    for line in lines:
+    for number, line in enumerate(lines, start=1):
         if line.strip():
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise SourceError(f"{uri}: every line must be one JSON object, found {line[:40]!r}")
-            _check_column(uri, column, row)
-            yield from _texts(uri, column, row[column])
+            where = f"{uri}: line {number}"
+            row = _json_object(where, line)
+            _check_column(where, column, row)
+            yield from _texts(where, column, row[column])
 
 
-def _texts(uri: str, column: str, value: Any) -> Iterator[str]:
+def _json_object(where: str, line: str) -> dict[str, Any]:
+    remedy = "every line must be one JSON object"
+    if line.lstrip().startswith("["):
+        raise SourceError(f"{where} begins an array, but {remedy}; {_JQ}")
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise SourceError(
+            f"{where} is not JSON ({' '.join(str(error).split())}): {remedy}; mend or remove it"
+        ) from error
+    if not isinstance(row, dict):
+        raise SourceError(f"{where}: {remedy}, found {line[:40].strip()!r}; mend or remove it")
+    return row
+
+
+def _texts(where: str, column: str, value: Any) -> Iterator[str]:
     values = value if isinstance(value, list) else [value]
     for text in values:
         if isinstance(text, str):
             yield text
         elif text is not None:
             raise SourceError(
-                f"{uri}: column {column!r} holds {type(text).__name__}, must hold texts; "
-                "set captions.column"
+                f"{where}: column {column!r} holds {type(text).__name__}, must hold texts; "
+                "set column to the one that holds the captions"
             )
 
 
-def _check_column(uri: str, column: str, names: Any) -> None:
+def _check_column(where: str, column: str, names: Any) -> None:
     if column not in names:
         raise SourceError(
-            f"{uri}: no column {column!r}, it has {', '.join(names) or 'none'}; set captions.column"
+            f"{where}: no column {column!r}, it has {', '.join(names) or 'none'}; "
+            "set column to the one that holds the captions"
         )

@@ -75,18 +75,20 @@ def connect(config: ClusterConfig) -> None:
     )
 
 
-def check_room(num_cpus: float, remedy: str) -> None:
-    """Checks that the connected cluster has the CPUs without which a run cannot make progress.
+def check_room(num_needed: float, remedy: str, *, resource: str = "CPU") -> None:
+    """Checks that the connected cluster has what a run cannot make progress without.
 
     Only warns on a running cluster, which may grow by itself.
 
     Raises:
         PipelineError: The embedded Ray, which cannot grow, has too few.
     """
-    available = ray.cluster_resources().get("CPU", 0)
-    if num_cpus <= available:
+    available = ray.cluster_resources().get(resource, 0)
+    if num_needed <= available:
         return
-    message = f"the run needs {num_cpus:g} CPUs at one time, Ray has {available:g}; {remedy}"
+    message = (
+        f"the run needs {num_needed:g} {resource}s at one time, Ray has {available:g}; {remedy}"
+    )
     if _EMBEDDED in ray.get_runtime_context().runtime_env.get("env_vars", {}):
         raise PipelineError(message)
     logger.warning("%s, or wait until the cluster has more", message)

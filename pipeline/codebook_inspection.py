@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +21,13 @@ from sweettok.lexicon_building.inspection import (
     inspect_vocabulary,
     sample_words,
 )
+from sweettok.lexicon_building.word_vectors import spelling
 from sweettok.lexicon_building.wordnet import WordNet
 from sweettok.model import SweetTok
 
 _NUM_SAMPLES = 5
 _NUM_MISSING = 20
+_NUM_NEAR = 3
 
 
 @dataclass(frozen=True)
@@ -73,16 +76,14 @@ def inspect_codebook(
         lexicon: The words.
         tokenizer: A trained tokenizer of these words, whose codes are compared; None compares the
             text embeddings.
-        words: Find the nearest of these; if empty, of some words of each part of speech.
+        words: Find the nearest of these, in upper or lower case; if empty, of some words of each
+            part of speech.
         num_neighbours: How many nearest words to tell for each.
 
     Raises:
-        LexiconError: A word is in neither vocabulary.
+        LexiconError: Words are in neither vocabulary.
     """
-    known = {*lexicon.spatial.words, *lexicon.temporal.words}
-    unknown = [word for word in words if word not in known]
-    if unknown:
-        raise LexiconError(f"{unknown[0]!r} is no word of the lexicon {lexicon.name}")
+    words = _spelled_as_known(lexicon, words)
     codes: dict[str, Tensor | None] = {"spatial": None, "temporal": None}
     if tokenizer is not None:
         codes["spatial"] = tokenizer.spatial_quantizer.codebook.current_codes()
@@ -101,6 +102,23 @@ def inspect_codebook(
         compared="text embedding" if tokenizer is None else "the tokenizer's codes",
         vocabularies=reports,
     )
+
+
+def _spelled_as_known(lexicon: Lexicon, words: Sequence[str]) -> list[str]:
+    """`words` as the lexicon writes them, each once."""
+    known = {spelling(word): word for word in (*lexicon.spatial.words, *lexicon.temporal.words)}
+    unknown = [word for word in dict.fromkeys(words) if spelling(word) not in known]
+    if unknown:
+        raise LexiconError(
+            f"no words of the lexicon {lexicon.name}: "
+            + ", ".join(word + _near(spelling(word), list(known)) for word in unknown)
+        )
+    return list(dict.fromkeys(known[spelling(word)] for word in words))
+
+
+def _near(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=_NUM_NEAR)
+    return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
 def cover_captions(

@@ -27,6 +27,9 @@ class EncodeConfig(StrictConfig):
             when the cluster has any.
         precision: "fp32", or "bf16" (autocast, GPU only). Part of the dataset's lineage: a near
             tie between two words can fall differently in another precision.
+        batch_invariant: Whether an encoder on a CPU computes each clip alone, so that its ids
+            cannot depend on the clips that happen to share its batch. False is faster for small
+            clips, without the guarantee, and part of the dataset's lineage as well.
     """
 
     batch_size: int = pydantic.Field(default=8, ge=1)
@@ -34,6 +37,12 @@ class EncodeConfig(StrictConfig):
     num_cpus_per_actor: float = pydantic.Field(default=1, gt=0)
     num_gpus_per_actor: float | None = pydantic.Field(default=None, ge=0)
     precision: Literal["fp32", "bf16"] = "fp32"
+    batch_invariant: bool = True
+
+    @property
+    def arithmetic(self) -> str:
+        """What decides near ties between two words, for the lineage: "fp32" or "fp32, batched"."""
+        return self.precision if self.batch_invariant else f"{self.precision}, batched"
 
 
 class EncodeStage:
@@ -41,7 +50,7 @@ class EncodeStage:
 
     Args:
         tokenizer_directory: Directory written by `SweetTok.save_pretrained`.
-        config: Precision and threads; the batch size is the caller's business.
+        config: Precision, threads and batch invariance; the batch size is the caller's business.
         use_gpu: Whether to encode on the current CUDA device.
     """
 
@@ -68,6 +77,7 @@ class EncodeStage:
         if self._device.type == "cpu":
             torch.set_num_threads(max(1, int(self._config.num_cpus_per_actor)))
         self._model = SweetTok.from_pretrained(self._directory).to(self._device)
+        self._model.batch_invariant = self._config.batch_invariant
 
     def process(self, clips: Sequence[Clip]) -> list[TokenizedClip]:
         """Encodes one batch of clips, in their order."""

@@ -188,7 +188,7 @@ def build_lineage(
         preprocessing=config.preprocess.to_mapping(),
         clip_policy=config.clips.to_mapping(),
         decoder=", ".join(config.decode.decoders),
-        precision=config.encode.precision,
+        precision=config.encode.arithmetic,
         versions={
             "sweettok": sweettok.__version__,
             "torch": torch.__version__,

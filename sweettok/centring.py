@@ -33,19 +33,16 @@ class LatentCentring(nn.Module):
 
     running_mean: Tensor
     running_var: Tensor
-    num_batches_tracked: Tensor
 
     def __init__(self, num_dims: int) -> None:
         super().__init__()
         self.register_buffer("running_mean", torch.zeros(num_dims))
         self.register_buffer("running_var", torch.ones(num_dims))
-        self.register_buffer("num_batches_tracked", torch.tensor(0))
 
     def forward(self, latents: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
         """Centres and scales `latents`; in training, counts them in the running statistics."""
         if not self.training:
             return F.batch_norm(latents, self.running_mean, self.running_var, eps=EPSILON)
-        self.num_batches_tracked.add_(1)
         if _num_workers() > 1:
             return self._over_workers(latents)
         return F.batch_norm(

@@ -1,14 +1,15 @@
 """The decoupled query encoder: spatial queries gather appearance, temporal queries gather motion.
 
-    video → latent frames ── spatial blocks ──► spatial queries read the first latent frame
+    video → latent frames ── spatial blocks ──► spatial queries read their mean, or the first one
                                    │
                      differences of consecutive latent frames
                                    └─ causal temporal blocks ──► temporal queries read them
 
 Source: arXiv:2412.10443, section 3.2 (Decoupled Query AutoEncoder).
 Differs: which latent frames the spatial queries read and how far a temporal query sees are
-settings; query content is one learned vector plus a learned map of the query's position, so the
-same weights serve other grid sizes.
+settings; motion is read from differences of what the spatial blocks made of the frames, where the
+released code takes those of the embedded patches; query content is one learned vector plus a
+learned map of the query's position, so the same weights serve other grid sizes.
 """
 
 from __future__ import annotations

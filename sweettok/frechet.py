@@ -1,16 +1,13 @@
 """Fréchet distance between two sets of features, each taken for a Gaussian.
 
-The statistics are gathered batch by batch, on as many workers as there are, and merged; the number
-is only as meaningful as the network whose features they are, so always name it beside the number.
+The statistics are gathered batch by batch; the number is only as meaningful as the network whose
+features they are, so always name it beside the number.
 
 Source: Dowson and Landau, "The Fréchet distance between multivariate normal distributions", Journal
 of Multivariate Analysis 12(3), 1982; arXiv:1706.08500 (FID) and arXiv:1812.01717 (FVD).
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -22,7 +19,7 @@ from sweettok.errors import ShapeError
 class FeatureStatistics:
     """Number, mean and covariance of feature vectors, gathered in double precision on CPU.
 
-    Batches and merged parts are combined by means and sums of squared deviations, which keeps
+    Batches are combined by means and sums of squared deviations, which keeps
     precision where sums of squares would cancel.
 
     Source: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing
@@ -89,36 +86,6 @@ class FeatureStatistics:
         mean = values.mean(dim=0)
         deviations = values - mean
         self._combine(len(values), mean, deviations.T @ deviations)
-
-    def merge(self, other: FeatureStatistics) -> None:
-        """Adds everything that `other`, of another worker, has seen.
-
-        Raises:
-            ShapeError: Its vectors have another length.
-        """
-        if other.num_features != self.num_features:
-            raise ShapeError(
-                f"cannot merge features of length {other.num_features} into {self.num_features}"
-            )
-        if other.num_vectors:
-            self._combine(other.num_vectors, other._mean, other._scatter)
-
-    def to_tensors(self) -> dict[str, Tensor]:
-        """Everything as tensors: to store as safetensors or to gather from workers."""
-        return {
-            "num_vectors": torch.tensor(self._num_vectors),
-            "mean": self._mean.clone(),
-            "scatter": self._scatter.clone(),
-        }
-
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """The inverse of `to_tensors`."""
-        statistics = cls(len(tensors["mean"]))
-        statistics._num_vectors = int(tensors["num_vectors"])
-        statistics._mean = tensors["mean"].to("cpu", torch.float64).clone()
-        statistics._scatter = tensors["scatter"].to("cpu", torch.float64).clone()
-        return statistics
 
     def _combine(self, num_vectors: int, mean: Tensor, scatter: Tensor) -> None:
         total = self._num_vectors + num_vectors

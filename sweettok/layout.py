@@ -76,13 +76,14 @@ def latent_layout(config: SweetTokConfig, num_tubes: int, rows: int, columns: in
     Raises:
         ShapeError: Queries or windows do not divide the latent grid.
     """
-    grids = []
-    for queries in (config.spatial_queries, config.temporal_queries):
-        step = _cells_per_window(queries)
-        _require_multiple("height", rows, step, config.geometry.patch_px)
-        _require_multiple("width", columns, step, config.geometry.patch_px)
-        grids.append((rows // queries.cells_per_query, columns // queries.cells_per_query))
-    return TokenLayout(num_tubes, (rows, columns), grids[0], grids[1])
+    patch_px, step_px = config.geometry.patch_px, size_step_px(config)
+    _require_multiple("height", rows * patch_px, step_px, patch_px)
+    _require_multiple("width", columns * patch_px, step_px, patch_px)
+    spatial, temporal = (
+        (rows // queries.cells_per_query, columns // queries.cells_per_query)
+        for queries in (config.spatial_queries, config.temporal_queries)
+    )
+    return TokenLayout(num_tubes, (rows, columns), spatial, temporal)
 
 
 def size_step_px(config: SweetTokConfig) -> int:
@@ -97,12 +98,11 @@ def _cells_per_window(queries: QueryConfig) -> int:
     return queries.cells_per_query * (queries.window_queries or 1)
 
 
-def _require_multiple(name: str, cells: int, step: int, patch_px: int) -> None:
-    if cells % step:
-        below = cells // step * step
-        near = f"{(below + step) * patch_px}"
-        near = f"{below * patch_px} or {near}" if below else near
+def _require_multiple(name: str, size_px: int, step_px: int, patch_px: int) -> None:
+    if size_px % step_px:
+        below = size_px // step_px * step_px
+        near = f"{below} or {below + step_px}" if below else f"{step_px}"
         raise ShapeError(
-            f"{name} of {cells * patch_px} px is no multiple of {step * patch_px} px "
-            f"(patches of {patch_px} px, query windows of {step} cells); use {near}"
+            f"{name} of {size_px} px is no multiple of {step_px} px (patches of {patch_px} px, "
+            f"query windows that both fit {step_px // patch_px} cells); use {near}"
         )

@@ -1,8 +1,10 @@
 """A codebook of free vectors, the usual alternative to words: trained, and kept in use.
 
 The vectors are parameters, trained by the quantiser's losses. Two remedies make it the strong
-baseline that it should be: at the first training batch the codes start at the centres of k-means
-over its latents, and codes that nothing chose for a while restart at latents of the current batch.
+baseline that it should be: the codes start at the centres of k-means over the latents of the first
+training steps, several for each code, and codes that nothing chose for a while restart at latents
+of the current batch. A code that restarts keeps its optimiser's moments; nothing chose it for 50
+steps, so 0.9^50 = 0.5 % of the momentum of earlier choices is left.
 
 Source: van den Oord et al., arXiv:1711.00937 (vector quantisation); Zeghidour et al.,
 arXiv:2107.03312, section III-C (k-means start, replacing codes that are not used).
@@ -21,11 +23,12 @@ from sweettok.codebook import Codebook
 from sweettok.similarity import nearest_codes
 
 RESTART_EVERY_STEPS = 50  # a code that nothing chose for so many training steps starts anew
+LATENTS_PER_CODE = 4  # collected over the first steps, then k-means
 KMEANS_ITERATIONS = 10
 PART_OF_SPEECH = "learned"  # what `SweetTok.words` calls a code without a word
 
 _KMEANS_BYTES = 2**26
-_JITTER = 0.01  # of latents that fill a codebook larger than the first batch
+_JITTER = 0.01  # of latents that fill a codebook larger than the batch
 
 
 class LearnedCodebook(Codebook):
@@ -38,6 +41,8 @@ class LearnedCodebook(Codebook):
 
     use_counts: Tensor
     num_steps: Tensor
+    collected: Tensor
+    num_collected: Tensor
 
     def __init__(self, num_codes: int, *, code_dim: int) -> None:
         names = tuple(f"code{index}" for index in range(num_codes))
@@ -45,6 +50,9 @@ class LearnedCodebook(Codebook):
         self.vectors = nn.Parameter(F.normalize(torch.randn(num_codes, code_dim), dim=-1))
         self.register_buffer("use_counts", torch.zeros(num_codes, dtype=torch.int64))
         self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))
+        # Stored with the model: a run that is interrupted while it collects goes on exactly.
+        self.register_buffer("collected", torch.zeros(LATENTS_PER_CODE * num_codes, code_dim))
+        self.register_buffer("num_collected", torch.zeros((), dtype=torch.int64))
         self.refresh()
 
     def project(self) -> Float[Tensor, "v e"]:
@@ -56,40 +64,70 @@ class LearnedCodebook(Codebook):
         """Starts at k-means centres; every so many steps restarts codes that nothing chose.
 
         The vectors are the first worker's where several train together, and the same latents and
-        step give the same vectors: no random state is read.
+        step give the same vectors: no random state is read. What happens at which step depends on
+        numbers of latents alone, finite or not, so workers with batches of one size agree.
         """
-        unit_latents = unit_latents[unit_latents.isfinite().all(dim=-1)]
         if not len(unit_latents):
             return
         step = int(self.num_steps)
         self.num_steps += 1
-        if step % RESTART_EVERY_STEPS:
-            return
-        if step == 0:
-            self.vectors.copy_(_kmeans(unit_latents, self.num_words))
-        else:
-            self._restart_unused(unit_latents, seed=step)
-        self.use_counts.zero_()
-        if torch.distributed.is_initialized():
-            torch.distributed.broadcast(self.vectors, src=0)
+        if int(self.num_collected) < len(self.collected):
+            self._collect(unit_latents)
+            if step == 0 or int(self.num_collected) == len(self.collected):
+                self._start()
+        elif step % RESTART_EVERY_STEPS == 0:
+            self._restart_unused(_finite(unit_latents), seed=step)
 
     @torch.no_grad()
     def record_use(self, ids: Int[Tensor, " n"]) -> None:
         """Counts which codes were chosen since the last restart."""
         self.use_counts += torch.bincount(ids[ids >= 0], minlength=self.num_words)
 
+    def _collect(self, unit_latents: Float[Tensor, "n e"]) -> None:
+        """Keeps latents for k-means, as many as there is room for, spread over the batch."""
+        first = int(self.num_collected)
+        count = min(len(unit_latents), len(self.collected) - first)
+        chosen = torch.arange(count, device=unit_latents.device) * len(unit_latents) // count
+        self.collected[first : first + count] = unit_latents[chosen].to(self.collected.dtype)
+        self.num_collected += count
+
+    def _start(self) -> None:
+        """The centres of all collected latents; while they are few, these and near copies."""
+        latents = _finite(self.collected[: int(self.num_collected)])
+        if len(latents):
+            is_whole = int(self.num_collected) == len(self.collected)
+            start = _kmeans if is_whole else _first_codes
+            self.vectors.copy_(start(latents, self.num_words))
+        self._agree()
+
     def _restart_unused(self, unit_latents: Float[Tensor, "n e"], *, seed: int) -> None:
         counts = self.use_counts.clone()
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(counts)
-        unused = (counts == 0).nonzero().squeeze(-1)
-        chosen = _spread_choice(unit_latents, len(unused), seed=seed)
-        self.vectors[unused] = chosen.to(self.vectors.dtype)
+        if len(unit_latents):
+            unused = (counts == 0).nonzero().squeeze(-1)
+            chosen = _spread_choice(unit_latents, len(unused), seed=seed)
+            self.vectors[unused] = chosen.to(self.vectors.dtype)
+        self._agree()
+
+    def _agree(self) -> None:
+        """Counts anew, from the first worker's vectors."""
+        self.use_counts.zero_()
+        if torch.distributed.is_initialized():
+            torch.distributed.broadcast(self.vectors, src=0)
+
+
+def _finite(unit_latents: Float[Tensor, "n e"]) -> Float[Tensor, "m e"]:
+    return unit_latents[unit_latents.isfinite().all(dim=-1)]
+
+
+def _first_codes(unit_latents: Float[Tensor, "n e"], num_codes: int) -> Float[Tensor, "v e"]:
+    return _spread_choice(unit_latents, num_codes, seed=0)
 
 
 def _kmeans(unit_latents: Float[Tensor, "n e"], num_codes: int) -> Float[Tensor, "v e"]:
     """Unit centres of spherical k-means; a centre that loses all its latents stays where it is."""
-    centres = _spread_choice(unit_latents, num_codes, seed=0)
+    centres = _first_codes(unit_latents, num_codes)
     for _ in range(KMEANS_ITERATIONS):
         ids = nearest_codes(unit_latents, centres, _KMEANS_BYTES)
         sums = torch.zeros_like(centres).index_add_(0, ids, unit_latents)

@@ -92,12 +92,26 @@ class Lexicon:
         Raises:
             LexiconError: A number is larger than what the lexicon has, or too small.
         """
+        self._check_number("spatial", self.spatial, num_spatial)
+        self._check_number("temporal", self.temporal, num_temporal)
         return Lexicon(
             name=f"{self.name}-{num_spatial}-{num_temporal}",
             spatial=self.spatial.subset(num_spatial),
             temporal=self.temporal.subset(num_temporal),
             text_encoder=self.text_encoder,
             provenance=self.provenance,
+        )
+
+    def _check_number(self, label: str, vocabulary: Vocabulary, wanted: int) -> None:
+        least, most = len(set(vocabulary.parts_of_speech)), vocabulary.num_words
+        if least <= wanted <= most:
+            return
+        remedy = f"set num_{label}_words to a number in that range"
+        if wanted > most:
+            remedy += ", or take a lexicon of more words (jobs/build_codebook.py makes one)"
+        raise LexiconError(
+            f"lexicon {self.name!r}: {wanted} {label} words asked, must be in [{least}, {most}]; "
+            + remedy
         )
 
     def save(self, directory: str | Path) -> None:
@@ -148,6 +162,11 @@ def _locate(source: str | Path) -> tuple[Traversable, str]:
     if isinstance(source, str) and source in shipped:
         return importlib.resources.files("sweettok") / "lexicons" / source, f"lexicon {source!r}"
     directory = Path(source)
+    if not holds_lexicon(directory) and holds_lexicon(directory / "lexicon"):
+        raise LexiconError(
+            f"{source}: is a tokenizer, not a lexicon; give its lexicon {directory / 'lexicon'}, "
+            "or the tokenizer itself as --tokenizer where a job has that"
+        )
     if not holds_lexicon(directory):
         raise LexiconError(
             f"{source}: no lexicon there (lexicon.json missing); give a directory written by "

@@ -99,7 +99,7 @@ class SweetTok(nn.Module):
     def __init__(self, config: SweetTokConfig, lexicon: Lexicon) -> None:
         super().__init__()
         self.batch_invariant = True
-        _check_lexicon(config, lexicon)
+        check_lexicon(config, lexicon)
         self.config = config
         self.lexicon = lexicon
         self.encoder = QueryEncoder(config)
@@ -289,7 +289,12 @@ class SweetTok(nn.Module):
                 )
 
 
-def _check_lexicon(config: SweetTokConfig, lexicon: Lexicon) -> None:
+def check_lexicon(config: SweetTokConfig, lexicon: Lexicon) -> None:
+    """Checks that a lexicon has the sizes that a model asks for.
+
+    Raises:
+        LexiconError: It has others.
+    """
     for name, wanted, found in (
         ("num_spatial_words", config.num_spatial_words, lexicon.spatial.num_words),
         ("num_temporal_words", config.num_temporal_words, lexicon.temporal.num_words),

@@ -18,6 +18,7 @@ from torch import Tensor
 TIE_TOLERANCE = 2.0**-20  # of a cosine; ten times what float32 products of unit vectors round away
 NO_CODE = -1  # the id of a latent that is not finite
 
+_CPU_CHUNK_BYTES = 4 * 2**20  # what a core's cache holds; more is new pages at every call (LOG.md)
 _BYTES_PER_SIMILARITY = 9  # float32 similarity, bool "is among the largest", int32 index
 
 
@@ -48,6 +49,8 @@ def search_in_chunks(
 ) -> Int[Tensor, " n"]:
     """The search itself, on float32 rows."""
     num_codes = codes.shape[0]
+    if latents.device.type == "cpu":
+        chunk_bytes = min(chunk_bytes, _CPU_CHUNK_BYTES)
     rows = max(1, chunk_bytes // (num_codes * _BYTES_PER_SIMILARITY))
     ids = latents.new_full((latents.shape[0],), NO_CODE, dtype=torch.int64)
     positions = torch.arange(num_codes, dtype=torch.int32, device=latents.device)

@@ -8,9 +8,9 @@ reads a YAML file into such a class, applies `a.b=value` overrides, and turns ev
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar, get_args
+from typing import Any, Self, TypeVar, get_args, get_origin
 
 import pydantic
 import pydantic_core
@@ -32,8 +32,11 @@ class StrictConfig(pydantic.BaseModel):
     )
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any], *, origin: str = "config") -> Self:
-        """Builds the config from plain values; raises `ConfigError` naming `origin` and path."""
+    def from_mapping(cls, values: Mapping[str, Any], *, origin: str = "") -> Self:
+        """Builds the config from plain values; raises `ConfigError` naming `origin` and path.
+
+        Without an `origin` the message begins with the path, for a caller to put its own before.
+        """
         try:
             return cls.model_validate(dict(values))
         except pydantic.ValidationError as error:
@@ -94,15 +97,27 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 def _readable(cls: type[StrictConfig], error: pydantic.ValidationError, origin: str) -> str:
     lines = []
     for item in error.errors():
-        dotted = ".".join(str(part) for part in item["loc"]) or "(top level)"
-        if item["type"] == "extra_forbidden":
-            lines.append(f"{origin}: {dotted}: unknown key{_suggestion(cls, item['loc'])}")
-        elif item["type"] == "missing":
-            lines.append(f"{origin}: {dotted}: required, but not given")
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{origin}: {dotted}: {message}{_shown_value(item)}")
+        dotted = ".".join(str(part) for part in item["loc"])
+        lines.append(": ".join(part for part in (origin, dotted, _fault(cls, item)) if part))
     return "\n".join(lines)
+
+
+def _fault(cls: type[StrictConfig], item: pydantic_core.ErrorDetails) -> str:
+    """What is wrong, in the words of whoever writes the YAML."""
+    kind, value = item["type"], item["input"]
+    if kind == "extra_forbidden":
+        return f"unknown key{_suggestion(cls, item['loc'])}"
+    if kind == "missing":
+        return "required, but not given"
+    if kind in ("tuple_type", "list_type"):
+        message = "must be a list"
+        if isinstance(value, str | int | float) and _shown_value(item):
+            message += f"; write [{value}]"
+    elif kind in ("dict_type", "mapping_type", "model_type", "model_attributes_type"):
+        message = "must be a section of keys and values; write them below it, indented"
+    else:
+        message = item["msg"].removeprefix("Value error, ")
+    return message + _shown_value(item)
 
 
 def _shown_value(item: pydantic_core.ErrorDetails) -> str:
@@ -115,22 +130,39 @@ def _shown_value(item: pydantic_core.ErrorDetails) -> str:
 
 
 def _suggestion(cls: type[StrictConfig], location: tuple[int | str, ...]) -> str:
-    node: type[pydantic.BaseModel] = cls
+    found: Sequence[Any] = (cls,)
     for part in location[:-1]:
-        found = _section_class(node, str(part))
-        if found is None:
-            return ""
-        node = found
-    known = list(node.model_fields)
+        found = [below for annotation in found for below in _below(annotation, str(part))]
+    sections = [section for annotation in found for section in _sections(annotation)]
+    known = list(dict.fromkeys(key for section in sections for key in section.model_fields))
+    if not known:
+        return ""
     near = difflib.get_close_matches(str(location[-1]), known, n=1)
     return f" (did you mean {near[0]!r}?)" if near else f" (known here: {', '.join(known)})"
 
 
-def _section_class(node: type[pydantic.BaseModel], name: str) -> type[pydantic.BaseModel] | None:
-    field = node.model_fields.get(name)
-    if field is None:
-        return None
-    for candidate in (field.annotation, *get_args(field.annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, pydantic.BaseModel):
-            return candidate
-    return None
+def _below(annotation: Any, name: str) -> list[Any]:
+    """The types that a value of this type may hold under `name`: a key, or a position in a list."""
+    if _is_section(annotation):
+        field = annotation.model_fields.get(name)
+        # In a union pydantic puts the name of the class tried into the path.
+        own = [annotation] if annotation.__name__ == name else []
+        return own if field is None else [field.annotation]
+    arguments = get_args(annotation)
+    origin = get_origin(annotation)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return list(arguments[1:])
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        return list(arguments)
+    return [below for argument in arguments for below in _below(argument, name)]
+
+
+def _sections(annotation: Any) -> list[type[pydantic.BaseModel]]:
+    """The sections among the alternatives of a type."""
+    if _is_section(annotation):
+        return [annotation]
+    return [section for argument in get_args(annotation) for section in _sections(argument)]
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel)

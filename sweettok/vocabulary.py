@@ -48,11 +48,9 @@ class Vocabulary:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         self._check_words()
         self._check_embeddings()
+        self._refuse_rows(self.embeddings, "not finite; give finite numbers")
         object.__setattr__(self, "embeddings", self.embeddings.detach().half().float())
-        if not bool(torch.isfinite(self.embeddings).all()):
-            raise LexiconError(
-                "embeddings: not finite in half precision (limit ±65504); normalise them"
-            )
+        self._refuse_rows(self.embeddings, "beyond half precision (±65504); normalise them")
         self._check_edges()
 
     @property
@@ -142,6 +140,13 @@ class Vocabulary:
             )
         if self.embeddings.dtype != torch.float32:
             raise LexiconError(f"embeddings: {self.embeddings.dtype}, must be torch.float32")
+
+    def _refuse_rows(self, embeddings: Float[Tensor, "words dim"], fault: str) -> None:
+        """Refuses rows that are not finite, naming the first word."""
+        rows = (~torch.isfinite(embeddings).all(dim=1)).nonzero().flatten().tolist()
+        if rows:
+            more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+            raise LexiconError(f"embeddings: of {self.words[rows[0]]!r}{more}: {fault}")
 
     def _check_edges(self) -> None:
         shape = tuple(self.edges.shape)

@@ -60,7 +60,9 @@ def test_a_format_may_be_told_and_files_come_in_order(tmp_path: Path) -> None:
     (tmp_path / "a.captions").write_text("\ufefffirst\n")
     files = [tmp_path / "b.captions", tmp_path / "a.captions"]
     assert read(*files, format="text") == ["first", "second"]
-    with pytest.raises(SourceError, match=r"unknown kind of captions '.captions', .*format"):
+    with pytest.raises(
+        SourceError, match=r"unknown kind of captions '.captions', .*set format to one of"
+    ):
         read(*files)
 
 
@@ -76,20 +78,29 @@ def test_reading_is_lazy(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text("no JSON\n")
     captions = read_captions(CaptionsConfig(uris=(str(tmp_path),)))
     assert [next(captions), next(captions)] == ["first", "second"]
-    with pytest.raises(SourceError, match=r"b\.jsonl: captions cannot be read as jsonl"):
+    with pytest.raises(SourceError, match=r"b\.jsonl: line 1 is not JSON"):
         next(captions)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("c.csv", b"id,text\n1,a dog\n", r"no column 'caption', it has id, text; set captions"),
+        ("c.csv", b"id,text\n1,a dog\n", r"no column 'caption', it has id, text; set column"),
         ("c.csv", b"", r"no column 'caption', it has none"),
         ("c.jsonl", b'{"text": "a dog"}\n', r"no column 'caption', it has text"),
-        ("c.jsonl", b'["a dog"]\n', r"every line must be one JSON object"),
-        ("c.jsonl", b'{"caption": 3}\n', r"column 'caption' holds int, must hold texts"),
+        ("c.jsonl", b'{"caption": "a"}\n3\n', r"line 2: every line must be .*found '3'; mend"),
+        ("c.jsonl", b'\n["a dog"]\n', r"line 2 begins an array, .*; a JSON array .*jq -c"),
+        ("c.jsonl", b'{"caption": "a"}\n{"cap\n', r"line 2 is not JSON \(.*mend or remove it"),
+        ("c.jsonl", b'{"caption": "a"}\n{"x":1}\n', r"line 2: no column 'caption', it has x"),
+        ("c.jsonl", b'{"caption": 3}\n', r"line 1: column 'caption' holds int, must hold texts"),
+        ("c.json", b"[]", r"if each line is one JSON object, set format to jsonl; a JSON array"),
         ("c.parquet", b"no parquet", r"cannot be read as parquet"),
-        ("c.txt", b"a d\xffg\n", r"cannot be read as text"),
+        ("c.txt", b"a dog\n" * 9999 + b"a d\xffg\n", r"line 10000 is not UTF-8 .*0xff.*iconv"),
+        ("c.csv", b"caption\n\xe4\n", r"c\.csv: line 2 is not UTF-8 \(byte 0xe4\)"),
+        ("c.csv", b"caption\n" + b"a" * 200_000, r"row after line 1 cannot be read \(field lar"),
+        ("c.jsonl", b'{"caption": "\xff"}', r"line 1 is not UTF-8"),
+        ("c.txt", b"\n \n", r"^0 captions read from .*c\.txt: no row, or nothing but empty ones"),
+        ("c.csv", b"caption\n", r"^0 captions read from .*another column \(it is 'caption'\)"),
         ("c.txt.gz", b"no gzip", r"cannot be read as text"),
     ],
 )
@@ -101,6 +112,21 @@ def test_a_damaged_file_is_one_clear_error(
         read(tmp_path / name)
 
 
+def test_texts_in_parquet_that_are_not_utf_8_are_refused(tmp_path: Path) -> None:
+    texts = pyarrow.array([b"a dog", b"a d\xffg"]).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"caption": texts}), tmp_path / "c.parquet")
+    with pytest.raises(SourceError, match=r"c\.parquet: column 'caption' holds texts that are not"):
+        read(tmp_path / "c.parquet")
+
+
 def test_missing_captions_are_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"none\.txt: does not exist"):
         read(tmp_path / "none.txt")
+
+
+def test_a_directory_without_captions_says_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "readme.md").write_text("nothing")
+    for root in (tmp_path, tmp_path / "*.md", "memory://nowhere"):
+        with pytest.raises(SourceError, match=r"holds no captions \(files .*\.jsonl") as refused:
+            read(root)
+        assert "source.extensions" not in str(refused.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,10 @@ def config(corpus: Path, **changes: object) -> DataConfig:
     return DataConfig.from_mapping(values | changes)
 
 
+def prepared_from(settings: DataConfig, *geometries: ClipGeometry) -> PreparedData:
+    return prepare_data(settings, split_units(settings), GEOMETRY, geometries or None)
+
+
 def numbers(batch: torch.Tensor) -> list[list[int]]:
     """The frame numbers of each clip."""
     return [[frame_number(frame) for frame in clip] for clip in batch.numpy()]
@@ -53,16 +58,14 @@ def test_prepared_data_gives_the_same_batches_after_a_restart(corpus: Path, tmp_
         cache={"directory": str(tmp_path / "frames")},
         validation={"source": {"uris": [str(held_out)]}, "max_clips": 3},
     )
-    prepared = PreparedData.from_mapping(prepare_data(cached, GEOMETRY).to_mapping())
-    assert prepared.ray_datasets() == {}
-    assert prepared.fingerprint == prepare_data(cached, GEOMETRY).fingerprint
+    prepared = PreparedData.from_mapping(prepared_from(cached).to_mapping())
+    assert prepared.ray_datasets(split_units(cached)) == {}
+    assert prepared.fingerprints.keys() == {"training", "held-out"}
+    assert prepared.fingerprints == prepared_from(cached).fingerprints
 
     def batches(first_step: int, count: int) -> list[torch.Tensor]:
         source = prepared.clip_source(GEOMETRY, seed=7, batch_size=3, rank=1, world_size=2)
-        stream = source.batches(first_step)
-        taken = [next(stream) for _ in range(count)]
-        stream.close()
-        return taken
+        return list(source.batches(first_step, count))
 
     undisturbed = batches(0, 20)
     restored = batches(0, 8) + batches(8, 12)
@@ -82,7 +85,33 @@ def test_prepared_data_gives_the_same_batches_after_a_restart(corpus: Path, tmp_
 
 def test_no_held_out_clips_unless_asked_for(corpus: Path, tmp_path: Path) -> None:
     cached = config(corpus, cache={"directory": str(tmp_path)})
-    assert prepare_data(cached, GEOMETRY).evaluation_clips(GEOMETRY) is None
+    assert prepared_from(cached).evaluation_clips(GEOMETRY) is None
+
+
+def test_clips_that_a_later_phase_lacks_are_missed_at_once(corpus: Path, tmp_path: Path) -> None:
+    cached = config(corpus, cache={"directory": str(tmp_path)})
+    longer = ClipGeometry(num_frames=29, height_px=32, width_px=32)
+    prepared_from(cached, GEOMETRY.image, longer)
+    longest = ClipGeometry(num_frames=33, height_px=32, width_px=32)
+    with pytest.raises(SourceError, match="gave a training clip of 33 frames"):
+        prepared_from(cached, GEOMETRY.image, longest)
+
+
+def test_a_limit_on_clips_leaves_images_the_same_part_of_a_video(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    make_video(tmp_path / "videos" / "one.mp4", num_frames=60)
+    limited = config(
+        tmp_path / "videos",
+        clips={"max_clips_per_video": 2},
+        augmentation=PLAIN,
+        preprocess={"resize": "stretch"},
+        cache={"directory": str(tmp_path / "frames")},
+    )
+    source = prepared_from(limited).clip_source(
+        GEOMETRY.image, seed=0, batch_size=8, rank=0, world_size=1
+    )
+    shown = {clip[0] for batch in source.batches(0, 20) for clip in numbers(batch)}
+    assert shown == set(range(18))
 
 
 def test_a_fraction_holds_out_whole_videos_whatever_else_is_there(tmp_path: Path) -> None:
@@ -127,7 +156,7 @@ def test_a_source_without_usable_videos_is_one_clear_error(corpus: Path, tmp_pat
     broken = [str(corpus / "zero.mp4"), str(corpus / "text.mp4")]
     unusable = config(corpus, source={"uris": broken}, cache={"directory": str(tmp_path)})
     with pytest.raises(SourceError, match=r"none of the 2 videos of .*zero\.mp4"):
-        prepare_data(unusable, GEOMETRY)
+        prepared_from(unusable)
 
 
 def test_reading_ahead_keeps_order_bounds_and_errors() -> None:
@@ -205,10 +234,7 @@ def test_the_stream_gives_random_clips_of_all_readable_videos(
     units, _ = split_units(streaming)
     shard = streamed_windows(units, streaming, GEOMETRY).materialize().iterator()
     source = streamed(shard, streaming, GEOMETRY)
-    stream = source.batches(0)
-    batches = [next(stream) for _ in range(12)]
-    stream.close()
-    clips = torch.cat(batches).double()
+    clips = torch.cat(list(source.batches(0, 12))).double()
     assert clips.shape == (60, 9, 32, 32, 3)
     frames = (clips[..., 0].mean(dim=(2, 3)) / 8).round().int()
     strides = frames.diff(dim=1)
@@ -220,9 +246,8 @@ def test_the_stream_gives_random_clips_of_all_readable_videos(
     is_mirrored = columns[:, 0] > columns[:, -1]
     assert 15 < is_mirrored.sum() < 45
     assert len((columns.mean(dim=1) / 5).round().unique()) > 10
-    images = streamed(shard, streaming, GEOMETRY.image).batches(0)
-    shown = torch.cat([next(images) for _ in range(20)]).double()
-    images.close()
+    images = streamed(shard, streaming, GEOMETRY.image).batches(0, 20)
+    shown = torch.cat(list(images)).double()
     assert shown.shape == (100, 1, 32, 32, 3)
     assert len((shown[..., 0].mean(dim=(1, 2, 3)) / 8).round().unique()) > 20
 
@@ -234,4 +259,38 @@ def test_a_stream_without_clips_is_one_clear_error(ray_cluster: None, corpus: Pa
     shard = streamed_windows(units[:1], streaming, GEOMETRY).iterator()
     source = streamed(shard, streaming, GEOMETRY)
     with pytest.raises(SourceError, match="this worker got no training clip"):
-        next(source.batches(0))
+        next(source.batches(0, 1))
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("num_frames", [25, 30])
+def test_the_stream_reaches_the_end_of_a_video_at_every_stride(
+    ray_cluster: None, tmp_path: Path, num_frames: int
+) -> None:
+    frames = np.zeros((num_frames, 64, 64, 3), np.uint8)
+    frames[..., 0] = np.arange(num_frames)[:, None, None] * 8
+    make_video(tmp_path / "a.mp4", frames=list(frames), codec_options={"qp": "4"})
+    # Windows of 25 frames: the first of these videos is just one of them.
+    streaming = config(tmp_path, augmentation={"max_frame_stride": 2})
+    windows = streamed_windows(split_units(streaming).training, streaming, GEOMETRY)
+    shard = windows.materialize().iterator()
+    clips = torch.cat(list(streamed(shard, streaming, GEOMETRY).batches(0, 40))).double()
+    shown = (clips[..., 0].mean(dim=(2, 3)) / 8).round().int()
+    strides = shown[:, 1] - shown[:, 0]
+    for stride in (1, 2):
+        assert shown[strides == stride].unique().tolist() == list(range(num_frames))
+
+
+@pytest.mark.ray
+def test_two_workers_read_one_stream_phase_after_phase(ray_cluster: None, tmp_path: Path) -> None:
+    streaming = config(make_gradients(tmp_path), augmentation=PLAIN, prefetch_batches=4)
+    windows = streamed_windows(split_units(streaming).training, streaming, GEOMETRY)
+    shards = windows.streaming_split(2, equal=True)
+
+    def phases(rank: int) -> list[int]:
+        source = streamed(shards[rank], streaming, GEOMETRY)
+        return [len(list(source.batches(0, count))) for count in (1, 3, 2)]
+
+    with ThreadPoolExecutor(2) as executor:
+        waiting = [executor.submit(phases, rank) for rank in range(2)]
+        assert [future.result(timeout=120) for future in waiting] == [[1, 3, 2]] * 2

@@ -14,7 +14,7 @@ from sweettok import SweetTok, SweetTokConfig
 from sweettok.codebook import WordCodebook, normalised_adjacency
 from sweettok.config import QuantizerConfig
 from sweettok.errors import ConfigError, LexiconError
-from sweettok.learned_codebook import RESTART_EVERY_STEPS, LearnedCodebook
+from sweettok.learned_codebook import LATENTS_PER_CODE, RESTART_EVERY_STEPS, LearnedCodebook
 from sweettok.lexicon import Lexicon
 from sweettok.quantizer import WordQuantizer
 from tests.tiny_models import tiny_config
@@ -120,6 +120,38 @@ def test_learned_codes_outnumbering_the_first_latents_are_all_different() -> Non
     assert bool(torch.isfinite(codebook.vectors).all())
 
 
+def test_a_codebook_larger_than_the_batches_starts_anew_when_enough_latents_are_collected() -> None:
+    batches = clusters(num_clusters=30, per_cluster=10).split(20)
+    codebook = LearnedCodebook(60, code_dim=16).train()
+    enough = LATENTS_PER_CODE * 60 // 20
+    codebook.adapt(batches[0])
+    copies = codebook.vectors.detach().clone()
+    assert (copies @ batches[0].T).amax(-1).min() > 0.99
+    for batch in batches[1 : enough - 1]:
+        codebook.adapt(batch)
+    assert torch.equal(codebook.vectors, copies)
+    every_cluster = torch.cat(batches)
+    assert (every_cluster @ copies.T).amax(-1).min() < 0.9
+    codebook.adapt(batches[enough - 1])
+    assert (every_cluster @ codebook.project().T).amax(-1).min() > 0.99
+    centres = codebook.vectors.detach().clone()
+    codebook.adapt(batches[-1])
+    assert torch.equal(codebook.vectors, centres)
+
+
+def test_learned_codes_start_from_the_finite_latents() -> None:
+    latents = clusters(num_clusters=6, per_cluster=50)
+    broken = latents.clone()
+    broken[::2] = math.nan
+    codebook = LearnedCodebook(24, code_dim=16).train()
+    codebook.adapt(broken)
+    assert (latents @ codebook.project().T).amax(-1).min() > 0.99
+    untouched = LearnedCodebook(24, code_dim=16).train()
+    before = untouched.vectors.detach().clone()
+    untouched.adapt(torch.full_like(latents, math.nan))
+    assert torch.equal(untouched.vectors, before)
+
+
 def test_learned_codes_that_nothing_chose_restart_at_latents_and_others_stay() -> None:
     torch.manual_seed(0)
     codebook = LearnedCodebook(8, code_dim=16).train()
@@ -146,7 +178,10 @@ def test_images_without_temporal_latents_do_not_use_up_the_start_of_learned_code
     assert not torch.equal(codebook.vectors, before)
 
 
-def test_a_resumed_learned_codebook_goes_on_as_if_nothing_had_happened() -> None:
+@pytest.mark.parametrize("interrupted_at", [2, 30])  # while latents are collected; afterwards
+def test_a_resumed_learned_codebook_goes_on_as_if_nothing_had_happened(
+    interrupted_at: int,
+) -> None:
     def steps(codebook: LearnedCodebook, first: int, last: int) -> None:
         for step in range(first, last):
             latents = clusters(num_clusters=9, per_cluster=4, seed=step)
@@ -155,12 +190,12 @@ def test_a_resumed_learned_codebook_goes_on_as_if_nothing_had_happened() -> None
 
     torch.manual_seed(0)
     undisturbed = LearnedCodebook(32, code_dim=16).train()
-    steps(undisturbed, 0, 30)
+    steps(undisturbed, 0, interrupted_at)
     resumed = LearnedCodebook(32, code_dim=16).train()
     resumed.load_state_dict(undisturbed.state_dict())
     for codebook in (undisturbed, resumed):
         torch.rand(1)  # global random state differs between the two
-        steps(codebook, 30, RESTART_EVERY_STEPS + 2)
+        steps(codebook, interrupted_at, RESTART_EVERY_STEPS + 2)
     assert torch.equal(undisturbed.vectors, resumed.vectors)
 
 
@@ -184,7 +219,8 @@ def test_workers_agree_on_learned_codes_and_restart_only_what_none_of_them_chose
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert torch.equal(first["vectors"], second["vectors"])
     start = LearnedCodebook(12, code_dim=16)
-    start.adapt(clusters(num_clusters=4, per_cluster=5, seed=0))
+    for step in range(LATENTS_PER_CODE):
+        start.adapt(clusters(num_clusters=4, per_cluster=5, seed=2 * step))
     kept = (first["vectors"] == start.vectors).all(dim=-1)
     assert kept.tolist() == [True, True] + [False] * 10
 

@@ -1,11 +1,13 @@
 """Inspecting a codebook: counts, nearest words by text and by trained codes, coverage, the job."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
+from jobs.inspect_codebook import main, parse_arguments
 from pipeline.codebook_inspection import inspect_codebook
 from sweettok import Lexicon, SweetTok
 from sweettok.errors import LexiconError
@@ -81,8 +83,16 @@ def test_a_trained_codebook_is_compared_by_its_codes(model: SweetTok) -> None:
         assert cosine == pytest.approx(float(cosines[best]), abs=1e-5)
     assert set(by_code.vocabularies["temporal"].nearest) == set(temporal)
     assert by_code.vocabularies["spatial"].nearest != by_text.vocabularies["spatial"].nearest
-    with pytest.raises(LexiconError, match="'nonsense' is no word of the lexicon"):
-        inspect_codebook(model.lexicon, None, ["nonsense"], num_neighbours=3)
+
+
+def test_words_may_be_written_in_any_case_and_unknown_ones_are_all_named() -> None:
+    small = Lexicon.load("small")
+    report = inspect_codebook(small, None, ["DOG", "dog", "Run"], num_neighbours=1)
+    assert set(report.vocabularies["spatial"].nearest) == {"dog"}
+    assert set(report.vocabularies["temporal"].nearest) == {"run"}
+    message = r"^no words of the lexicon small: Dogg \(did you mean dog\?\), zzzzz$"
+    with pytest.raises(LexiconError, match=message):
+        inspect_codebook(small, None, ["Dogg", "dog", "zzzzz"], num_neighbours=3)
 
 
 CAPTIONS = [
@@ -104,6 +114,53 @@ def test_coverage_counts_uses_and_words() -> None:
     assert (verb.num_uses, verb.num_covered_uses, verb.missing) == (3, 2, (("zigzag", 1),))
     assert adverb.num_covered_words == 1
     assert "nouns: 80.0% of 5 uses, 75.0% of 4 words" in next(noun.lines())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            [],
+            r"give a lexicon \(small, or a directory of jobs/build_codebook\.py\), or --tokenizer",
+        ),
+        (["--words", "dog", "small"], r"give a lexicon before --words or --captions"),
+        (["small", "--tokenizer", "t"], r"lexicon small and --tokenizer t are both given"),
+        (["small", "--neighbours", "0"], r"0: must be a number from 1 to 1000"),
+        (["small", "--neighbours=-3"], r"-3: must be a number from 1 to 1000"),
+        (["small", "--neighbours", "1001"], r"1001: must be a number from 1 to 1000"),
+        (["small", "--parser", "wordnet"], r"--parser wordnet needs --wordnet DIR"),
+        (["small", "--parser", "treebank"], r"invalid choice: 'treebank'"),
+        (["small", "--format", "xml"], r"invalid choice: 'xml'"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_in_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_status:
+        parse_arguments(arguments)
+    assert exit_status.value.code == 2
+    assert re.search(message, capsys.readouterr().err.splitlines()[-1])
+
+
+def test_a_tokenizer_given_as_a_lexicon_is_told_its_option(
+    model: SweetTok, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.save_pretrained(tmp_path / "tokenizer")
+    with pytest.raises(SystemExit):
+        parse_arguments([str(tmp_path / "tokenizer")])
+    assert f"write --tokenizer {tmp_path / 'tokenizer'}" in capsys.readouterr().err
+    assert parse_arguments(["--tokenizer", str(tmp_path / "tokenizer")]).lexicon is None
+
+
+def test_coverage_of_a_format_that_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "captions.old").write_text("\n".join(CAPTIONS))
+    options = ["small", "--parser", "tagged", "--captions", str(tmp_path / "captions.old")]
+    assert main(options) == 1
+    assert "set format to one of" in capsys.readouterr().err
+    assert main([*options, "--format", "text"]) == 0
+    assert "xylophone (1)" in capsys.readouterr().out
 
 
 @pytest.mark.jobs

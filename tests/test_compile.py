@@ -74,10 +74,27 @@ def test_a_compiled_encoder_takes_codes_that_were_refreshed(lively: SweetTok) ->
     assert torch.equal(compiled(video), encode(video))
 
 
+@torch._dynamo.config.patch(recompile_limit=1)
+def test_a_sweep_compiles_more_combinations_than_the_compiler_keeps() -> None:
+    config = SweepConfig(
+        device="cpu",
+        batch_sizes=(1, 2),
+        precisions=("fp32",),
+        compiler="eager",
+        num_repeats=1,
+        num_warmups=1,
+        matrix_edge=64,
+    )
+    image = {"num_frames": 1, "height_px": 32, "width_px": 48}
+    rows = list(sweep(tiny_config(geometry=image), config))
+    assert [row.batch_size for row in rows] == list(config.batch_sizes)
+    assert all(row.spatial_ids_changed < 0.05 for row in rows)
+
+
 @needs_gpu
 def test_compiled_encoding_on_a_gpu_over_precisions_and_batches() -> None:
-    config = SweepConfig(device="cuda", batch_sizes=(1, 4), num_repeats=2, num_edges=100)
-    rows = sweep(tiny_config(), config)
+    config = SweepConfig(device="cuda", batch_sizes=(1, 4), num_repeats=2)
+    rows = list(sweep(tiny_config(), config))
     assert [(row.precision, row.batch_size) for row in rows] == [
         (precision, size) for precision in ("fp32", "tf32", "bf16") for size in (1, 4)
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import polars
 import pytest
@@ -19,6 +20,7 @@ from pipeline.planning import plan_units
 from pipeline.tokenization import TokenizeConfig, build_lineage, tokenize_corpus
 from sweettok import SweetTok, Tokens, pixels_to_video
 from sweettok.errors import CheckpointError
+from sweettok.patches import PatchEmbedding
 from sweettok.persistence import read_manifest
 from tests.tiny_corpus import BROKEN, CLIPS_PER_GOOD_VIDEO, GOOD, make_corpus, tokenize_config
 from tests.tiny_models import tiny_config
@@ -175,6 +177,38 @@ def test_what_cannot_work_is_one_clear_error(
     half = EncodeStage(tokenizer_directory, EncodeConfig(precision="bf16"))
     with pytest.raises(PipelineError, match="bf16"):
         half.setup()
+
+
+def test_what_decides_near_ties_is_part_of_the_lineage_and_reaches_the_model(
+    corpus: Path, tokenizer_directory: str, tmp_path: Path
+) -> None:
+    singly = tokenize_config(corpus, tokenizer_directory, tmp_path / "tokens")
+    tokenize_in_process(singly, batch_size=2)
+    batched = singly.model_copy(update={"encode": EncodeConfig(batch_invariant=False)})
+    with pytest.raises(LineageError, match='precision: "fp32" → "fp32, batched"'):
+        tokenize_corpus(batched)
+    half = EncodeConfig(precision="bf16", batch_invariant=False)
+    assert half.arithmetic == "bf16, batched"
+
+
+def test_an_encoder_takes_whole_batches_only_when_told(
+    corpus: Path, tokenizer_directory: str, tmp_path: Path
+) -> None:
+    """The first layer sees each clip alone, or all of a batch."""
+    sizes: dict[bool, set[int]] = {}
+    for invariant in (True, False):
+        config = tokenize_config(corpus, tokenizer_directory, tmp_path / str(invariant))
+        config = config.model_copy(update={"encode": EncodeConfig(batch_invariant=invariant)})
+        seen = sizes.setdefault(invariant, set())
+
+        def note(module: torch.nn.Module, inputs: Any, seen: set[int] = seen) -> None:
+            if isinstance(module, PatchEmbedding):
+                seen.add(len(inputs[0]))
+
+        with torch.nn.modules.module.register_module_forward_pre_hook(note):
+            tokenize_in_process(config, batch_size=2)
+    assert sizes[True] == {1}
+    assert max(sizes[False]) == 2
 
 
 def test_commits_during_the_run_give_the_same_table(

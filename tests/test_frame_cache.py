@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from pathlib import Path
@@ -143,6 +144,36 @@ def test_a_cache_is_made_once_and_again_only_for_other_pixels(corpus: Path, tmp_
     assert build(slower)[0] != uri
 
 
+def test_other_limits_make_another_cache_and_losses_are_named_each_time(
+    corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    (tmp_path / "videos").mkdir()
+    for name, width_px in (("small.mp4", 96), ("large.mp4", 192)):
+        make_video(tmp_path / "videos" / name, width_px=width_px)
+
+    def cached(max_pixels_per_frame: int) -> tuple[str, FrameCache]:
+        decode = {"isolation": "none", "max_pixels_per_frame": max_pixels_per_frame}
+        return build(config(tmp_path / "videos", tmp_path / "cache", decode=decode))
+
+    for _ in range(2):  # made, then found
+        caplog.clear()
+        uri, cache = cached(96 * 64)
+        assert len(cache.videos) == 1
+        assert "large.mp4 gives no frames (too_large)" in caplog.text
+        assert f"1 videos are left out of {uri} for good; mend them, or remove" in caplog.text
+    caplog.clear()
+    other, cache = cached(192 * 64)
+    assert other != uri
+    assert (len(cache.videos), caplog.text) == (2, "")
+
+
+def test_two_writers_of_one_remote_cache_do_not_mix(corpus: Path, tmp_path: Path) -> None:
+    names = [write(tmp_path / str(n), segment_records(0, [traced_frames(0, 4, 10, 12)]), 2**20)
+             .index.shards[0].file for n in range(2)]  # fmt: skip
+    assert names[0] != names[1]
+
+
 SEGMENTS = st.lists(
     st.tuples(st.integers(0, 2), st.integers(1, 4)), min_size=1, max_size=12
 )  # (video, frames)
@@ -239,7 +270,7 @@ def test_nothing_half_written_is_there_and_the_first_of_two_stays(tmp_path: Path
     def fail() -> None:
         with published(target) as directory:
             (directory / INDEX_FILE).touch()
-            (directory / "frames-00000.u8").read_bytes()
+            (directory / "frames.u8").read_bytes()
 
     with pytest.raises(FileNotFoundError):
         fail()
@@ -266,7 +297,7 @@ def test_damage_is_one_clear_error(tmp_path: Path) -> None:
     directory = traced_cache(tmp_path / "cache", [4]).directory
     with pytest.raises(PipelineError, match="holds no complete frame cache"):
         FrameCache.open(tmp_path / "nothing")
-    truncate(directory / "frames-00000.u8", 0.5)
+    truncate(next(directory.glob("frames-*.u8")), 0.5)
     with pytest.raises(PipelineError, match=r"1440 bytes, its index says 2880; remove"):
         FrameCache.open(directory)
     index = (directory / INDEX_FILE).read_text()
@@ -294,7 +325,7 @@ def test_a_remote_cache_is_copied_once_and_checked(corpus: Path, tmp_path: Path)
     assert build(settings)[0] == uri
     assert (cache.directory / INDEX_FILE).stat().st_mtime_ns == stamp
     store = fsspec.filesystem("memory")
-    path = uri.removeprefix("memory://") + "/frames-00000.u8"
+    path = f"{uri.removeprefix('memory://')}/{cache.index.shards[0].file}"
     pixels = bytearray(store.cat_file(path))
     pixels[100] ^= 255
     store.pipe_file(path, bytes(pixels))

@@ -25,19 +25,12 @@ def draw(seed: int, num_vectors: int, num_features: int) -> np.ndarray:
     return rng.normal(size=(num_vectors, num_features)) @ mixing + rng.normal(size=num_features)
 
 
-@given(
-    seed=st.integers(0, 100),
-    cuts=st.lists(st.integers(0, 30), max_size=4),
-    workers=st.integers(1, 3),
-)
-def test_batches_and_workers_add_up_to_the_whole(seed: int, cuts: list[int], workers: int) -> None:
+@given(seed=st.integers(0, 100), cuts=st.lists(st.integers(0, 30), max_size=4))
+def test_batches_add_up_to_the_whole(seed: int, cuts: list[int]) -> None:
     features = draw(seed, 30, 4) + 1e4  # far from 0: sums of squares would cancel
-    parts = [FeatureStatistics(4) for _ in range(workers)]
-    for index, batch in enumerate(np.split(features, sorted(cuts))):
-        parts[index % workers].update(torch.from_numpy(batch))
     whole = FeatureStatistics(4)
-    for part in parts:
-        whole.merge(FeatureStatistics.from_tensors(part.to_tensors()))
+    for batch in np.split(features, sorted(cuts)):
+        whole.update(torch.from_numpy(batch))
     assert whole.num_vectors == 30
     np.testing.assert_allclose(whole.mean.numpy(), features.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(
@@ -87,8 +80,6 @@ def test_what_cannot_be_gathered_or_compared_is_refused() -> None:
     with pytest.raises(ShapeError, match="not finite"):
         gathered.update(torch.full((2, 3), float("inf")))
     assert gathered.num_vectors == 0
-    with pytest.raises(ShapeError, match="length 2 into 3"):
-        gathered.merge(FeatureStatistics(2))
     with pytest.raises(ShapeError, match="length 3 and 2"):
         frechet_distance(gathered, FeatureStatistics(2))
     with pytest.raises(ShapeError, match="at least 1"):

@@ -152,6 +152,9 @@ def test_an_edited_document_is_refused(tmp_path: Path, old: str, new: str, messa
 def test_a_missing_lexicon_or_part_is_named(tmp_path: Path) -> None:
     with pytest.raises(LexiconError, match=r"no lexicon there .* small"):
         Lexicon.load("medium")
+    make_lexicon().save(tmp_path / "tokenizer" / "lexicon")
+    with pytest.raises(LexiconError, match=r"is a tokenizer.*tokenizer/lexicon.*--tokenizer"):
+        Lexicon.load(tmp_path / "tokenizer")
     make_lexicon().save(tmp_path)
     (tmp_path / "vectors.safetensors").unlink()
     with pytest.raises(LexiconError, match=r"vectors\.safetensors: cannot be read"):
@@ -168,8 +171,14 @@ def test_a_missing_lexicon_or_part_is_named(tmp_path: Path) -> None:
         ({"word_counts": (1, 2)}, "2 given for 10 words"),
         ({"embeddings": torch.zeros(9, DIM)}, r"shape \(9, 5\), must be \(10, dim\)"),
         ({"embeddings": torch.zeros(10, DIM).double()}, "must be torch.float32"),
-        ({"embeddings": torch.full((10, DIM), float("nan"))}, "not finite"),
-        ({"embeddings": torch.full((10, DIM), 1e6)}, "65504"),
+        (
+            {"embeddings": torch.tensor([0.0] * 8 + [float("nan"), float("inf")])[:, None]},
+            r"of 'adjective2' and 1 more: not finite; give finite numbers",
+        ),
+        (
+            {"embeddings": torch.tensor([1.0] * 9 + [1e6])[:, None]},
+            r"of 'adjective3': beyond half precision \(±65504\); normalise them",
+        ),
         ({"edges": torch.zeros(5, 2, dtype=torch.int64)}, r"must be torch.int64 of \(2, edges\)"),
         ({"edges": torch.tensor([[0, 0, 1, 3, 5], [6, 9, 7, 6, 10]])}, r"must be in \[0, 9\]"),
         ({"edges": torch.tensor([[0, 0, 1, 3, 5], [6, 9, 7, 6, 5]])}, "i < j"),
@@ -213,8 +222,12 @@ def test_a_subset_is_the_most_frequent_words_and_the_edges_among_them(num_words:
 
 @pytest.mark.parametrize("num_words", [0, 1, 11])
 def test_a_subset_that_cannot_be_is_refused(num_words: int) -> None:
-    with pytest.raises(LexiconError, match=rf"{num_words} words asked, must be in \[2, 10\]"):
+    message = rf"lexicon 'tiny': {num_words} spatial words asked, must be in \[2, 10\]; .*"
+    with pytest.raises(LexiconError, match=message + "num_spatial_words") as refused:
         make_lexicon().subset(num_spatial=num_words, num_temporal=4)
+    assert ("lexicon of more words" in str(refused.value)) == (num_words > 10)
+    with pytest.raises(LexiconError, match=r"99 temporal words asked.*num_temporal_words"):
+        make_lexicon().subset(num_spatial=4, num_temporal=99)
 
 
 def test_repr_shows_shapes_not_data() -> None:

@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.codebook_job import BuildCodebookConfig
-from sweettok.errors import LexiconError
+from pipeline.codebook_job import BuildCodebookConfig, build_codebook, codebook_recipe
+from pipeline.errors import PipelineError
+from sweettok.errors import ConfigError, LexiconError
 from sweettok.lexicon import Lexicon
 from sweettok.lexicon_building.assembly import assemble_lexicon, build_lexicon
 from sweettok.lexicon_building.caption_parsers import PARSER_PACKAGE, SpacyParser, create_parser
@@ -147,21 +149,112 @@ def test_the_other_configurations_ask_for_the_sizes_of_the_paper(name: str) -> N
     assert words.num_verbs + words.num_adverbs == 11_139
 
 
-@pytest.mark.jobs
-def test_the_job_builds_from_captions_and_vectors(wordnet_directory: Path, tmp_path: Path) -> None:
+def job_values(directory: Path, wordnet_directory: Path) -> dict[str, Any]:
+    """A whole configuration, its captions and its vectors written to `directory`."""
     rows = [json.dumps({"text": text}) for text in TAGGED_CAPTIONS]
-    (tmp_path / "captions.jsonl").write_text("\n".join(rows))
+    (directory / "captions.jsonl").write_text("\n".join(rows))
     words = ["dog", "ball", "rain", "red", "hairy", "roll", "fall", "slowly", "down"]
-    np.save(tmp_path / "table.npy", LetterCounts().encode(words).numpy())
-    (tmp_path / "table.json").write_text(json.dumps(words))
-    values = {
-        "output": str(tmp_path / "made"),
-        "text_encoder": f"vectors:{tmp_path / 'table.npy'}",
+    np.save(directory / "table.npy", LetterCounts().encode(words).numpy())
+    (directory / "table.json").write_text(json.dumps(words))
+    return {
+        "output": str(directory / "made"),
+        "text_encoder": f"vectors:{directory / 'table.npy'}",
         "parser": "tagged",
-        "captions": {"uris": [str(tmp_path / "captions.jsonl")], "column": "text"},
+        "captions": {"uris": [str(directory / "captions.jsonl")], "column": "text"},
         "wordnet_directory": str(wordnet_directory),
         "words": recipe(num_nouns=3, words_from="captions", keep="all").to_mapping(),
     }
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in directory.iterdir()}
+
+
+def test_a_second_run_does_nothing_and_other_recipes_are_refused(
+    wordnet_directory: Path, tmp_path: Path
+) -> None:
+    values = job_values(tmp_path, wordnet_directory)
+    config = BuildCodebookConfig.from_mapping(values)
+    (tmp_path / "made").mkdir()  # an empty directory is taken
+    first = build_codebook(config)
+    before = contents(tmp_path / "made")
+    assert set(before) == {
+        "lexicon.json",
+        "vectors.safetensors",
+        "config.yaml",
+        "codebook_recipe.json",
+    }
+    assert load_config(BuildCodebookConfig, tmp_path / "made" / "config.yaml") == config
+    again = build_codebook(config)
+    assert (first.is_new, again.is_new) == (True, False)
+    assert again.lexicon.content_hash == first.lexicon.content_hash
+    other = config.model_copy(update={"output": str(tmp_path / "other" / "made")})
+    assert build_codebook(other).is_new  # and gives the same bytes
+    for name in ("lexicon.json", "vectors.safetensors", "codebook_recipe.json"):
+        assert (tmp_path / "other" / "made" / name).read_bytes() == before[name]
+    words = config.words.model_copy(update={"num_nouns": 2})
+    with pytest.raises(PipelineError, match=r"words\.num_nouns: 3 there, 2 now\nchoose another"):
+        build_codebook(config.model_copy(update={"words": words}))
+    with (tmp_path / "captions.jsonl").open("a") as captions:
+        captions.write('\n{"text": "a/DT cat/NN"}')
+    with pytest.raises(PipelineError, match=r"other settings or sources:\n  sources\.captions: "):
+        build_codebook(config)
+    assert contents(tmp_path / "made") == before
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_the_recipe_knows_its_sources_by_their_files(
+    wordnet_directory: Path, tmp_path: Path
+) -> None:
+    config = BuildCodebookConfig.from_mapping(job_values(tmp_path, wordnet_directory))
+    recipes = [codebook_recipe(config)]
+    for name in ("table.npy", "table.json", "captions.jsonl"):
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes() + b" ")
+        recipes.append(codebook_recipe(config))
+    assert len({json.dumps(recipe) for recipe in recipes}) == 4
+    moved = config.model_copy(update={"output": "elsewhere"})
+    assert codebook_recipe(moved) == recipes[-1]
+    assert "1 files of" in recipes[0]["sources"]["captions"]
+
+
+def test_an_output_that_cannot_be_is_refused_before_any_work(
+    wordnet_directory: Path, tmp_path: Path
+) -> None:
+    values = job_values(tmp_path, wordnet_directory)
+    # Work on these vectors would fail otherwise than on the output.
+    (tmp_path / "table.npy").unlink()
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    Lexicon.load("small").subset(4, 4).save(tmp_path / "foreign")
+    for output, error, message in (
+        ("file", ConfigError, r"output: .*file is a file; name a directory"),
+        ("file/made", ConfigError, r"file/made cannot be made, .*file is a file"),
+        ("full", PipelineError, r"full: is there already and holds no codebook"),
+        ("foreign", PipelineError, r"foreign: holds a codebook that this job did not build"),
+    ):
+        values["output"] = str(tmp_path / output)
+        with pytest.raises(error, match=message):
+            build_codebook(BuildCodebookConfig.from_mapping(values))
+    values["output"] = "s3://bucket/codebook"
+    with pytest.raises(ConfigError, match="is remote; name a local directory"):
+        build_codebook(BuildCodebookConfig.from_mapping(values))
+    assert contents(tmp_path / "full") == {"notes.txt": b"mine"}
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a place that nobody can write to")
+def test_a_place_that_cannot_be_written_to_is_refused_before_any_work(
+    wordnet_directory: Path, tmp_path: Path
+) -> None:
+    values = job_values(tmp_path, wordnet_directory) | {"output": "/proc/none/made"}
+    (tmp_path / "table.npy").unlink()
+    with pytest.raises(ConfigError, match=r"made cannot be made, /proc cannot be written to \("):
+        build_codebook(BuildCodebookConfig.from_mapping(values))
+
+
+@pytest.mark.jobs
+def test_the_job_builds_from_captions_and_vectors(wordnet_directory: Path, tmp_path: Path) -> None:
+    values = job_values(tmp_path, wordnet_directory)
     config = f"--config={write_config(tmp_path / 'config.yaml', values)}"
     done = run_plain("build_codebook", config)
     assert done.returncode == 0, done.stderr
@@ -169,7 +262,10 @@ def test_the_job_builds_from_captions_and_vectors(wordnet_directory: Path, tmp_p
     assert set(lexicon.spatial.words) == {"dog", "ball", "rain", "red", "hairy"}
     assert set(lexicon.temporal.words) == {"roll", "fall", "slowly", "down"}
     assert lexicon.content_hash in done.stdout
-    failed = run_plain("build_codebook", config, "--set", "words.num_verbs=9")
+    again = run_plain("build_codebook", config)
+    assert "was built before; nothing to do" in again.stdout
+    elsewhere = ("--set", f"output={tmp_path / 'elsewhere'}")
+    failed = run_plain("build_codebook", config, "--set", "words.num_verbs=9", *elsewhere)
     assert failed.returncode == 1
     assert "2 verbs (9 asked)" in failed.stderr
     assert "Traceback" not in failed.stderr

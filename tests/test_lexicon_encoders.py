@@ -3,6 +3,7 @@
 MiniLM is an optional package; only the tests that need it are skipped without.
 """
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -100,12 +101,21 @@ def test_open_clip_loads_a_checkpoint_by_its_path(
 
 
 def test_open_clip_that_cannot_be_loaded_is_one_clear_error(clip_architecture: str) -> None:
-    for specification in (
-        "open_clip:no-such-architecture:openai",
-        f"open_clip:{clip_architecture}:/nowhere/clip.pt",
+    for specification, message in (
+        (
+            "open_clip:vit-b/23:openai",
+            r"cannot be loaded: no model is called 'vit-b/23'; nearest are [^,]*ViT-B-32",
+        ),
+        (
+            "open_clip:ViT-B-32:opnai",
+            r"'opnai' is no file and no pretrained tag of ViT-B-32; nearest tags are openai, ",
+        ),
+        (f"open_clip:{clip_architecture}:/nowhere/clip.pt", r"'/nowhere/clip\.pt' is no file"),
+        (f"open_clip:{clip_architecture}:{__file__}", r"\.py is no checkpoint of weights"),
     ):
-        with pytest.raises(LexiconError, match="cannot be loaded"):
+        with pytest.raises(LexiconError, match=message) as refused:
             create_text_encoder(specification)
+        assert len(str(refused.value)) < 400
 
 
 def test_minilm_gives_the_embeddings_of_small() -> None:
@@ -117,6 +127,13 @@ def test_minilm_gives_the_embeddings_of_small() -> None:
     assert rows.shape == (3, encoder.embedding_dim)
     stored = small.spatial.embeddings[[small.spatial.words.index(word) for word in words]]
     assert torch.allclose(rows, stored, atol=1e-3)
+
+
+def array_bytes(rows: object) -> bytes:
+    """What numpy.save writes of `rows`."""
+    file = io.BytesIO()
+    np.save(file, np.array(rows))
+    return file.getvalue()
 
 
 TABLE = {"dog": [3.0, 4.0], "traffic_light": [0.0, 2.0], "red": [1.0, 0.0]}
@@ -152,7 +169,7 @@ def test_word_vectors_are_an_encoder_of_bare_words(tmp_path: Path, suffix: str) 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (None, r"no names beside it \(table.json or table.txt\)"),
+        (None, r"no names beside it \(table.json or table.txt\); vectors:FILE is"),
         ('["dog", "red"]', r"shape \(3, 2\) for 2 words"),
         ('{"wards": []}', "must be a list of words"),
         ("[", "is not JSON"),
@@ -172,9 +189,26 @@ def test_word_vectors_without_fitting_names_are_refused(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("table.npy", b"no array", "vectors cannot be read"),
-        ("table.npy", None, "vectors cannot be read"),
-        ("table.safetensors", safetensors.torch.save({"x": torch.zeros(1)}), "'vectors'"),
+        ("table.npy", b"no array", r"is no \.npy file; write it with numpy\.save"),
+        ("table.npy", b"", r"is empty"),
+        ("table.npy", None, r"table\.npy: not found; vectors:FILE is a \.npy"),
+        ("table.npy", array_bytes([[1.0, 2.0]])[:-5], "vectors cannot be read"),
+        ("table.npy", array_bytes([[1.0, 2.0]])[:9], "vectors cannot be read"),
+        ("table.npy", array_bytes([[1j]]), "holds complex128, must hold real numbers"),
+        ("table.npy", array_bytes([["x"]]), "must hold real numbers"),
+        ("table.npy", array_bytes([[{}]]), "holds Python objects, must hold real numbers"),
+        ("table.npy", array_bytes([[0.0, np.nan]]), r"vector of 'dog', row 0, holds NaN"),
+        ("table.npy", array_bytes([[1e300, 0.0]]), r"vector of 'dog', row 0, holds NaN or more"),
+        ("table.npy", array_bytes([[1e30, 1e30]]), r"'dog', row 0, is too long.*normalise it"),
+        ("table.npy", array_bytes([[0.0, 0.0]]), r"vector of 'dog', row 0, is zero"),
+        ("table.npy", array_bytes([[]]), r"'dog', row 0, is zero"),
+        ("table.safetensors", b"junk", "vectors cannot be read"),
+        ("table.safetensors", safetensors.torch.save({"x": torch.zeros(1)}), "holds x.*'vectors'"),
+        (
+            "table.safetensors",
+            safetensors.torch.save({"vectors": torch.ones(1, 1, dtype=torch.complex64)}),
+            "holds complex64",
+        ),
         ("table.bin", b"", r"must end in \.safetensors or \.npy"),
     ],
 )
@@ -186,3 +220,19 @@ def test_damaged_word_vectors_are_refused(
         (tmp_path / name).write_bytes(content)
     with pytest.raises(LexiconError, match=message):
         create_text_encoder(f"vectors:{tmp_path / name}")
+
+
+def test_names_that_are_not_utf_8_are_refused_with_their_line(tmp_path: Path) -> None:
+    path = write_table(tmp_path, ".npy")
+    path.with_suffix(".txt").write_bytes("dog\nHündchen\nred\n".encode("latin-1"))
+    with pytest.raises(LexiconError, match=r"table\.txt: line 2 is not UTF-8; .*iconv"):
+        create_text_encoder(f"vectors:{path}")
+    path.with_suffix(".txt").write_text("\ufeffdog\nHündchen\nred\n", encoding="utf-8")
+    assert create_text_encoder(f"vectors:{path}").known_words == {"dog", "hündchen", "red"}
+
+
+def test_every_word_without_direction_is_counted(tmp_path: Path) -> None:
+    path = write_table(tmp_path, ".npy")
+    np.save(path, np.array([[1.0, 0.0], [0.0, np.inf], [0.0, np.nan]]))
+    with pytest.raises(LexiconError, match=r"of 'traffic light', row 1 \(and of 1 more words\)"):
+        create_text_encoder(f"vectors:{path}")

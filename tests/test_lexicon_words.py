@@ -167,8 +167,8 @@ def test_too_few_words_are_one_error_with_all_numbers_and_the_remedy(wordnet: Wo
     sources = WordSources(TaggedCaptions(), wordnet, glosses=tiny_statistics())
     wanted = recipe(num_nouns=5, num_adverbs=3)
     message = (
-        r"only 2 nouns \(5 asked\), 2 adjectives \(2 asked\), 2 verbs \(2 asked\), "
-        r"2 adverbs \(3 asked\); ask for fewer, lower min_count \(1\), .* keep: known"
+        r"^the sources give only 2 nouns \(5 asked\), 2 adverbs \(3 asked\); "
+        r"ask for fewer, lower min_count \(1\), .* keep: known$"
     )
     with pytest.raises(LexiconError, match=message):
         find_candidates(wanted, sources)
@@ -199,6 +199,22 @@ def test_words_of_captions_need_no_wordnet_and_may_be_filled_up_from_it(wordnet:
 def test_only_words_with_a_vector_are_candidates(wordnet: WordNet) -> None:
     sources = WordSources(TaggedCaptions(), wordnet, glosses=tiny_statistics())
     known = {"dog", "ball", "red", "hairy", "run", "roll", "quickly"}
-    with pytest.raises(LexiconError, match=r"1 adverbs \(2 asked\)"):
-        find_candidates(recipe(), sources, known)
+    message = (
+        r"^the sources give only 1 adverbs \(2 asked\); 1 words have no vector in miss\.npy, most "
+        r"used of them down; ask for fewer, give vectors of more words, "
+    )
+    with pytest.raises(LexiconError, match=message):
+        find_candidates(recipe(), sources, known, "miss.npy")
     assert find_candidates(recipe(), sources, {*known, "down"})["noun"][0].word == "dog"
+
+
+def test_captions_that_fall_short_are_counted_and_no_refused_remedy_is_given() -> None:
+    captions = gather_statistics(["red/JJ cat/NN"] * 3, TaggedCaptions())
+    sources = WordSources(TaggedCaptions(), captions=captions)
+    with pytest.raises(LexiconError, match=r"the 3 captions read give only 1 nouns") as refused:
+        find_candidates(recipe(words_from="captions", keep="all"), sources)
+    for useless in ("captions_then_wordnet", "min_count", "vector"):
+        assert useless not in str(refused.value)
+    empty = WordSources(TaggedCaptions(), captions=CaptionStatistics())
+    with pytest.raises(LexiconError, match=r"^0 captions were given"):
+        find_candidates(recipe(words_from="captions", keep="all"), empty)

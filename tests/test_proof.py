@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,10 @@ import torch
 from PIL import Image
 
 from pipeline.motion_corpus.sheet import MotionCorpusJobConfig
+from pipeline.proof.anchors import STILL_ROW
 from pipeline.proof.clip_sets import ClipSet
-from pipeline.proof.comparison import CompareConfig, check_parameters, compare_methods
+from pipeline.proof.comparison import check_parameters, compare_methods
+from pipeline.proof.comparison_config import CompareConfig
 from pipeline.proof.corpora import NaturalVideoConfig, prepare_natural
 from pipeline.proof.motion_network import (
     MotionNetworkConfig,
@@ -23,18 +26,13 @@ from pipeline.proof.motion_network import (
 )
 from pipeline.proof.motion_training import ensure_motion_network
 from pipeline.proof.one_thread import one_thread
-from pipeline.proof.probe import PENALTIES, probe_tokens, ridge_scores
-from pipeline.proof.tables import Yardstick, markdown_tables
-from pipeline.records import WorkUnit
-from pipeline.training.data_config import DataConfig
-from pipeline.training.frame_cache_writer import FrameCacheWriter
-from pipeline.training.frame_recipe import FrameRecipe
+from pipeline.proof.probe import PENALTIES, held_out_squares, probe_tokens, ridge_scores
 from sweettok import ClipGeometry, Lexicon, pixels_to_video
 from sweettok.errors import ConfigError
-from sweettok.frechet import frechet_distance
 from sweettok.strict_config import load_config
 from sweettok.tokens import Tokens
 from tests.job_runs import REPOSITORY
+from tests.proof_samples import moving_squares
 from tests.tiny_models import tiny_config
 from tests.video_factory import make_video
 
@@ -83,33 +81,45 @@ def test_the_probe_finds_a_class_where_the_tokens_tell_it_and_nowhere_else() -> 
     assert max(told.bag, told.places) < 0.4
 
 
-def test_ridge_scores_are_those_of_the_penalty_with_the_least_refitted_error() -> None:
-    generator = np.random.default_rng(0)
-    train, test = generator.normal(size=(14, 5)), generator.normal(size=(6, 5))
+@pytest.mark.parametrize("num_features", [5, 40])
+def test_ridge_scores_are_those_of_the_penalty_with_the_least_refitted_error(
+    num_features: int,
+) -> None:
+    generator = np.random.default_rng(num_features)
+    train = generator.normal(size=(14, num_features)) + 3
+    test = generator.normal(size=(6, num_features)) + 3
     labels = np.arange(14) % 3
     train[:, 0] += labels
 
-    mean, spread = train.mean(axis=0), train.std(axis=0, ddof=1) * 5**0.5
+    mean, spread = train.mean(axis=0), train.std(axis=0, ddof=1) * num_features**0.5
     x, x_test = (train - mean) / spread, (test - mean) / spread
     y = np.eye(3)[labels]
-    offset = y.mean(axis=0)
 
-    def solve(rows: np.ndarray, penalty: float) -> np.ndarray:
-        return np.linalg.solve(
-            x[rows].T @ x[rows] + penalty * np.eye(5), x[rows].T @ (y[rows] - offset)
+    def predict(rows: np.ndarray, wanted: np.ndarray, penalty: float) -> np.ndarray:
+        """Fits to some rows, centred by themselves."""
+        centre, offset = x[rows].mean(axis=0), y[rows].mean(axis=0)
+        centred = x[rows] - centre
+        weights = np.linalg.solve(
+            centred.T @ centred + penalty * np.eye(num_features), centred.T @ (y[rows] - offset)
         )
+        return (wanted - centre) @ weights + offset
 
     def held_out_error(penalty: float) -> float:
-        errors = []
-        for left_out in range(14):
-            rows = np.arange(14) != left_out
-            errors.append(y[left_out] - offset - x[left_out] @ solve(rows, penalty))
+        errors = [
+            y[left_out] - predict(np.arange(14) != left_out, x[left_out], penalty)
+            for left_out in range(14)
+        ]
         return float(np.square(errors).mean())
 
+    tensors = torch.from_numpy(x @ x.T), torch.from_numpy(y - y.mean(axis=0))
+    values, vectors = torch.linalg.eigh(tensors[0])
+    for penalty in PENALTIES:
+        found = held_out_squares(values, vectors, vectors.T @ tensors[1], penalty)
+        assert found == pytest.approx(held_out_error(penalty), rel=1e-6)
     best = min(PENALTIES, key=held_out_error)
-    expected = x_test @ solve(np.arange(14), best) + offset
-    found = ridge_scores(*map(torch.from_numpy, (train, labels, test)))
-    np.testing.assert_allclose(found.numpy(), expected, atol=1e-9)
+    expected = predict(np.arange(14) >= 0, x_test, best)
+    scores = ridge_scores(*map(torch.from_numpy, (train, labels, test)))
+    np.testing.assert_allclose(scores.numpy(), expected, atol=1e-9)
 
 
 def make_folder(folder: Path, **settings: Any) -> list[str]:
@@ -146,26 +156,6 @@ def test_the_held_out_end_of_a_video_is_never_trained_on(tmp_path: Path) -> None
     assert prepare_natural(config, geometry, tmp_path / "frames") == corpus
 
 
-def moving_squares(directory: Path, geometry: ClipGeometry, seed: int) -> ClipSet:
-    """Squares that move sideways (0) or down (1): single frames do not tell which."""
-    generator = np.random.default_rng(seed)
-    recipe = FrameRecipe.for_evaluation(DataConfig(source={"uris": ["none"]}), geometry)
-    directory.mkdir()
-    writer = FrameCacheWriter(directory, recipe)
-    labels = []
-    for number in range(24):
-        frames = np.full((12, 32, 32, 3), generator.integers(0, 120), np.uint8)
-        labels.append(number % 2)
-        for index in range(12):
-            left, top = 2 * index, 4 + number % 16
-            if labels[-1]:
-                left, top = top, left
-            frames[index, top : top + 8, left : left + 8] = 200
-        writer.add_video(WorkUnit(f"{number:02d}", f"{number:02d}", "", 0), frames, 12.0)
-    writer.close()
-    return ClipSet(str(directory), geometry, tuple(range(24)), (0,) * 24, tuple(labels))
-
-
 def test_the_motion_network_sees_motion_and_is_trained_once(tmp_path: Path) -> None:
     geometry = ClipGeometry(num_frames=9, height_px=32, width_px=32)
     training = moving_squares(tmp_path / "train", geometry, seed=0)
@@ -182,56 +172,28 @@ def test_the_motion_network_sees_motion_and_is_trained_once(tmp_path: Path) -> N
         reading.add(pixels_to_video(pixels))
     assert trained.accuracy > 0.9
     assert (reading.named == held_out.label_tensor).double().mean() == trained.accuracy
-    assert frechet_distance(reading.statistics, reading.statistics) < 1e-6
+    assert reading.features.shape == (24, 16)
     shorter = config.model_copy(update={"num_steps": 1})
     assert ensure_motion_network(shorter, training, held_out, tmp_path / "out") != path
 
 
-def test_clips_are_chosen_evenly_and_keep_their_labels() -> None:
-    clips = ClipSet("nowhere", ClipGeometry(), tuple(range(10)), (0,) * 10, tuple(range(10)))
-    chosen = clips.evenly_chosen(4)
-    assert chosen.videos == chosen.labels == (1, 3, 6, 8)
-    assert clips.evenly_chosen(10) is clips
-
-
-def result_of(row: str, seed: int, **changes: Any) -> dict[str, Any]:
-    part = {
-        "num_clips": 33,
-        "psnr_db": 20.0 + seed,
-        "ssim": 0.5,
-        "perceptual": None,
-        "frechet": None,
-        "recognised": None,
-        "usage": {"spatial": 0.25, "temporal": 0.75},
-        "perplexity": {"spatial": 100.0, "temporal": 300.0},
-    }
-    return {
-        "corpus": "natural",
-        "row": row,
-        "seed": seed,
-        "num_parameters": 1234567,
-        "bits_per_clip": 1280.0,
-        "probe": None,
-        "parts": {"near": part | changes},
-    }
-
-
-def test_the_table_shows_means_spreads_and_what_is_missing() -> None:
-    results = [result_of("decoupled", seed) for seed in (0, 1, 2)]
-    results.append(result_of("patch", 0, usage={"union": 0.5}, perplexity={"union": 40.0}))
-    results[0]["parts"]["near"]["perceptual"] = 0.125
-    table = markdown_tables(results, ("patch", "flattened", "decoupled"), Yardstick(0.91, 64))
-    lines = [line for line in table.splitlines() if line.startswith("| ")]
-    assert "33 clips" in table
-    assert "91.0 %" in table
-    assert "Fréchet" not in lines[0]
-    assert [line.split(" | ")[1:] for line in lines[1:]] == [
-        ["1", "1,234,567", "1,280", "20.00", "0.500", "–", "50", "40 |"],
-        [
-            *("3", "1,234,567", "1,280", "21.00 ± 1.00", "0.500 ± 0.000", "0.125"),
-            *("25 / 75", "100 / 300 |"),
-        ],
-    ]
+def test_chosen_clips_are_of_all_labels_and_spread_over_all() -> None:
+    # As in the motion corpus: labels take turns, every video gives two clips.
+    videos = tuple(number for number in range(150) for _ in range(2))
+    labels = tuple(video % 15 for video in videos)
+    clips = ClipSet("nowhere", ClipGeometry(), videos, (0, 15) * 150, labels)
+    for count, least, most in ((30, 2, 2), (40, 2, 3), (8, 0, 1)):
+        chosen = clips.evenly_chosen(count)
+        assert len(chosen) == count
+        of_each = np.bincount(chosen.labels, minlength=15)
+        assert (of_each.min(), of_each.max()) == (least, most)
+        assert chosen.labels == tuple(video % 15 for video in chosen.videos)
+    assert set(clips.evenly_chosen(30).starts) == {0, 15}
+    assert clips.evenly_chosen(300) == clips
+    unlabelled = dataclasses.replace(clips, labels=())
+    chosen_videos = np.array(unlabelled.evenly_chosen(30).videos)
+    assert np.diff(chosen_videos).max() < 3 * 150 / 30
+    assert len(np.unique(chosen_videos % 15)) > 10
 
 
 @pytest.fixture
@@ -266,47 +228,91 @@ def compare_values(tmp_path: Path, lexicon: Lexicon) -> dict[str, Any]:
     }
 
 
+def without_clocks(result: dict[str, Any]) -> dict[str, Any]:
+    assert min(result["training_cpu_s"], result["measuring_cpu_s"]) >= 0
+    return {name: value for name, value in result.items() if not name.endswith("_cpu_s")}
+
+
 def test_a_comparison_continues_and_ends_as_if_never_interrupted(
-    compare_values: dict[str, Any], tmp_path: Path
+    compare_values: dict[str, Any],
 ) -> None:
     first = compare_methods(CompareConfig.from_mapping(compare_values))
     assert first.num_new == 4
-    assert first.tables.count("| plain patch quantisation") == 3
     assert "probe, words %" in first.tables
     assert (first.directory / "table.md").read_text("utf-8") == first.tables
     with Image.open(first.directory / "picture.png") as picture:
         assert picture.height > 9 * 32
 
-    lost = next(first.directory.glob("runs/motion-patch-*")) / "result.json"
+    # Weights are there, measures are lost, or of another kind: nothing is trained.
+    lost, other = (
+        next(first.directory.glob(f"runs/{name}-*")) / "result.json"
+        for name in ("motion-patch", "natural-decoupled")
+    )
     before = json.loads(lost.read_text("utf-8"))
     lost.unlink()
+    other.write_text(
+        other.read_text("utf-8").replace('"measuring_recipe": "', '"measuring_recipe": "0')
+    )
+    trained = {path: path.stat().st_mtime_ns for path in first.directory.glob("runs/*/trained.*")}
     second = compare_methods(CompareConfig.from_mapping(compare_values))
-    assert second.num_new == 1
-    assert second.tables == first.tables
-    again = json.loads(lost.read_text("utf-8"))
-    for clock in ("training_cpu_s", "measuring_cpu_s"):
-        assert before.pop(clock) >= 0
-        assert again.pop(clock) >= 0
-    assert again == before
+    assert second.num_new == 2
+    assert {path: path.stat().st_mtime_ns for path in trained} == trained
+    assert without_clocks(json.loads(lost.read_text("utf-8"))) == without_clocks(before)
     measured = before["parts"]["test"]
-    assert measured["num_clips"] == 4
+    assert (measured["num_clips"], measured["num_videos"]) == (4, 2)
     assert measured["frechet"] is not None
     assert 0 < measured["usage"]["spatial"] <= 1
+    assert len(measured["frame_psnr_db"]) == 3
+    assert 0 < before["num_live_parameters"] <= before["num_parameters"]
     assert before["num_steps"] == 3
-    natural = next(first.directory.glob("runs/natural-patch-*")) / "result.json"
-    assert json.loads(natural.read_text("utf-8"))["num_steps"] == 2
 
-    longer = compare_values | {"rows": ["decoupled"], "motion": None, "seeds": [0, 1]}
-    third = compare_methods(CompareConfig.from_mapping(longer))
-    assert third.num_new == 1
+    # Without its weights a run is trained again, to the same measures.
+    (lost.parent / "trained.safetensors").unlink()
+    lost.unlink()
+    assert compare_methods(CompareConfig.from_mapping(compare_values)).num_new == 1
+    assert without_clocks(json.loads(lost.read_text("utf-8"))) == without_clocks(before)
+
+
+def test_a_row_with_settings_of_its_own_and_all_differences(
+    compare_values: dict[str, Any],
+) -> None:
+    wide = {
+        "name": "wide windows",
+        "variant": "decoupled",
+        "model": {"temporal_queries": {"window_queries": 2}},
+    }
+    values = compare_values | {"rows": [wide, "decoupled"], "motion": None}
+    comparison = compare_methods(CompareConfig.from_mapping(values))
+    assert comparison.num_new == 2
+    everything = json.loads((comparison.directory / "results.json").read_text("utf-8"))
+    means = {
+        result["row"]: result["parts"]["near"]["psnr_db"]
+        for result in everything["results"] + everything["anchors"]
+        if "psnr_db" in result["parts"]["near"]
+    }
+    assert set(means) > {"wide windows", "decoupled", STILL_ROW}
+    assert means["wide windows"] != means["decoupled"]
+    for found in everything["differences"]:
+        if found["part"] == "near" and "psnr_db" in found:
+            expected = means[found["row"]] - means["decoupled"]
+            assert found["psnr_db"]["mean"] == pytest.approx(expected, abs=1e-5)
+    assert "| wide windows | 1 |" in comparison.tables
+    # The other row is the one that it was before.
+    again = CompareConfig.from_mapping(values | {"rows": ["decoupled", "patch"]})
+    assert compare_methods(again).num_new == 1
 
 
 def test_rows_of_other_sizes_and_unknown_rows_are_refused(compare_values: dict[str, Any]) -> None:
     config = CompareConfig.from_mapping(compare_values | {"parameter_tolerance": 0.0})
     with pytest.raises(ConfigError, match=r"row 'patch' has \d+ parameters"):
         compare_methods(config)
-    with pytest.raises(ConfigError, match="rows must be some of decoupled"):
+    with pytest.raises(ConfigError, match="variant must be one of decoupled"):
         CompareConfig.from_mapping(compare_values | {"rows": ["tail_tokens"]})
+    with pytest.raises(ConfigError, match="different names, got patch, patch"):
+        CompareConfig.from_mapping(compare_values | {"rows": ["patch", "patch"]})
+    misspelt = {"name": "a", "variant": "patch", "model": {"temporal_queries": {"window": 2}}}
+    with pytest.raises(ConfigError, match=r"rows: a: model: temporal_queries.window: unknown key"):
+        CompareConfig.from_mapping(compare_values | {"rows": [misspelt]})
     with pytest.raises(ConfigError, match="nothing to train on"):
         CompareConfig.from_mapping(compare_values | {"motion": None, "natural": None})
 

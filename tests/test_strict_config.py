@@ -10,7 +10,7 @@ import yaml
 from pipeline.tokenization import TokenizeConfig
 from pipeline.training.config import TrainConfig
 from sweettok.errors import ConfigError
-from sweettok.strict_config import load_config
+from sweettok.strict_config import StrictConfig, load_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -55,6 +55,17 @@ def test_overrides_win_and_are_typed() -> None:
         ("training.phases.video.num_steps=many", r"phases\.video\.num_steps: .*integer.*'many'"),
         ("training.phases.video.num_steps=0", r"video\.num_steps: .*greater than or equal to 1"),
         ("model.geometry.num_frames=16", r"model\.geometry: num_frames must be 1 \+ a multiple"),
+        (
+            "training.phases.video.num_frames=16",
+            r"^[^ ]*train_tiny\.yaml: training\.phases\.video: num_frames must be 1 \+ a multiple",
+        ),
+        (
+            "training.phases.video.num_stepps=1",
+            r"num_stepps: unknown key \(did you mean 'num_steps'",
+        ),
+        ("data.source.uris=/x.csv", r"data\.source\.uris: must be a list; write \[/x\.csv\] \(got"),
+        ("training.phases=3", r"training\.phases: must be a section of keys and values.*\(got 3\)"),
+        ("model.geometry=small", r"model\.geometry: must be a section of keys and values"),
         ("nonsense", "write it as a.b=value"),
         ("training.phases.video.num_steps.deeper=1", "holds a value, not a section"),
     ],
@@ -62,6 +73,34 @@ def test_overrides_win_and_are_typed() -> None:
 def test_a_wrong_setting_is_one_clear_error(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(TrainConfig, CONFIGS / "train_tiny.yaml", [override])
+
+
+class Part(StrictConfig):
+    size: int = 1
+
+
+class Whole(StrictConfig):
+    parts: tuple[Part, ...] = ()
+    by_name: dict[str, Part | None] | None = None
+    either: Part | str = "none"
+    api_keys: tuple[str, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"parts": [{}, {"sise": 2}]}, r"^parts\.1\.sise: unknown key \(did you mean 'size'\?\)$"),
+        ({"by_name": {"a": {"sise": 2}}}, r"^by_name\.a\.sise: .*did you mean 'size'"),
+        ({"either": {"x": 2}}, r"either\.Part\.x: unknown key \(known here: size\)"),
+        ({"parts": 7}, r"^parts: must be a list; write \[7\] \(got 7\)$"),
+        ({"api_keys": "hidden"}, r"^api_keys: must be a list$"),
+    ],
+)
+def test_keys_inside_lists_and_mappings_are_known_too(
+    values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Whole.from_mapping(values)
 
 
 def test_a_missing_file_and_a_missing_key_are_named(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import json
 import os
 import signal
@@ -22,12 +24,16 @@ from pipeline.errors import PipelineError, SourceError
 from pipeline.training.config import TrainConfig
 from pipeline.training.fit import fit_tokenizer
 from pipeline.training.loop import load_lexicon
+from pipeline.training.state import TrainingProgress, load_checkpoint
+from pipeline.training.trainer import Trainer
 from sweettok import Lexicon, SweetTok
 from sweettok.errors import ConfigError, LexiconError
+from sweettok.persistence import read_manifest
 from tests.job_runs import REPOSITORY, job_environment
 from tests.tiny_corpus import make_corpus
 from tests.tiny_models import tiny_config
 from tests.training_workers import train_values
+from tests.video_factory import make_video
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +59,7 @@ def test_a_run_is_logged_evaluated_and_found_again(
     config = TrainConfig.from_mapping(values)
     first = fit_tokenizer(config)
     assert first.num_steps == 6
+    assert first.kept_step is not None
     rows = [json.loads(line) for line in (first.output / "metrics.jsonl").open()]
     logged = [(row["phase"], row["step"]) for row in rows if row["kind"] == "train"]
     assert logged == [("image", 2), ("video", 4), ("video", 6)]
@@ -67,7 +74,7 @@ def test_a_run_is_logged_evaluated_and_found_again(
     best_step = max(evaluations, key=lambda step: evaluations[step]["image_psnr_db"])
     checkpoint = max((tmp_path / "checkpoints").glob("*/checkpoint_[0-9]*"))
     progress = json.loads((checkpoint / "progress.json").read_text())
-    assert progress["best_step"] == best_step
+    assert progress["best_step"] == first.kept_step == best_step
     best = SweetTok.from_pretrained(checkpoint / "best")
     assert torch.equal(
         best.encoder.patch_embedding.first_frame.weight,
@@ -86,8 +93,56 @@ def test_a_run_is_logged_evaluated_and_found_again(
     with pytest.raises(PipelineError, match=r"optimizer\.learning_rate: 0\.0001 there, 0\.5 now"):
         fit_tokenizer(TrainConfig.from_mapping(values))
     values["run"]["output"] += "-elsewhere"
-    with pytest.raises(PipelineError, match=r"checkpoints/tokenizer belongs to a run with other"):
+    with pytest.raises(PipelineError, match=r"checkpoints/tokenizer.* belongs to a run with other"):
         fit_tokenizer(TrainConfig.from_mapping(values))
+
+
+@pytest.mark.ray
+def test_a_changed_corpus_is_noticed_before_the_run_goes_on(
+    ray_cluster: None, values: dict[str, Any], tmp_path: Path
+) -> None:
+    videos = make_corpus(tmp_path / "videos")
+    values["data"]["source"] = {"uris": [str(videos)]}
+    first = fit_tokenizer(TrainConfig.from_mapping(values))
+    assert first.num_steps == 4
+    checkpoints = tmp_path / "checkpoints" / "tokenizer"
+    half_copied = checkpoints / "checkpoint_half"
+    half_copied.mkdir()
+    (half_copied / "progress.json").touch()
+
+    values["run"]["output"] += "-elsewhere"
+    values["data"]["cache"]["directory"] = str(tmp_path / "moved")
+    values["data"]["prefetch_batches"] = 1
+    again = fit_tokenizer(TrainConfig.from_mapping(values))  # goes on behind its last step
+    assert (again.num_steps, again.fingerprint) == (4, first.fingerprint)
+
+    values["run"]["output"] += "-again"
+    make_video(videos / "new.mp4", num_frames=20)
+    changed = TrainConfig.from_mapping(values)
+    with pytest.raises(PipelineError, match="belongs to a run with other training frames: videos"):
+        fit_tokenizer(changed)
+    trainer = Trainer(SweetTok(changed.model, load_lexicon(changed)), changed.training)
+    checkpoint = last_checkpoint(tmp_path)
+    kept = TrainingProgress.read(checkpoint)
+    assert load_checkpoint(checkpoint, trainer, changed.recipe, kept.frames) == kept
+    with pytest.raises(PipelineError, match="with other training frames"):
+        load_checkpoint(checkpoint, trainer, changed.recipe, {"training": "other"})
+
+
+@pytest.mark.ray
+def test_no_checkpoint_holds_what_is_no_number(
+    ray_cluster: None, values: dict[str, Any], tmp_path: Path
+) -> None:
+    values["training"]["optimizer"] = {"learning_rate": 1e30}
+    values["training"]["phases"]["video"] |= {"num_steps": 20, "warmup_steps": 0}
+    values["run"] |= {"checkpoint_every_steps": 1, "log_every_steps": 100}
+    values["workers"] = {"max_failures": 0}
+    with pytest.raises(PipelineError, match="a loss or a gradient is no longer a number: after"):
+        fit_tokenizer(TrainConfig.from_mapping(values))
+    checkpoint = last_checkpoint(tmp_path)
+    assert TrainingProgress.read(checkpoint).position.num_steps < 20
+    for name, tensor in safetensors.torch.load_file(checkpoint / "training.safetensors").items():
+        assert tensor.isfinite().all(), name
 
 
 @pytest.mark.ray
@@ -150,54 +205,97 @@ def test_settings_that_do_not_fit_each_other_are_refused(values: dict[str, Any])
     values["evaluation"] = {"best_metric": "image_psnr_db"}
     with pytest.raises(ConfigError, match="no phase has images"):
         TrainConfig.from_mapping(values)
+    values["evaluation"] = {}
+    streamed = copy.deepcopy(values)
+    streamed["data"] |= {"cache": None, "validation": None}
+    streamed["run"]["keep"], streamed["evaluation"] = "last", None
+    streamed["training"]["phases"]["video"]["num_frames"] = 13
+    with pytest.raises(ConfigError, match=r"num_frames is 13, .* the model's 9 frames; set data"):
+        TrainConfig.from_mapping(streamed)
+    streamed["training"]["phases"]["video"] |= {"num_frames": 9, "time_limit_s": 5}
+    streamed["workers"] = {"num_workers": 2}
+    with pytest.raises(ConfigError, match=r"time_limit_s with 2 workers needs data\.cache"):
+        TrainConfig.from_mapping(streamed)
     values["training"]["phases"]["video"]["num_frames"] = 7
     with pytest.raises(ConfigError, match=r"training\.phases\.video: .*num_frames must be 1 \+"):
         TrainConfig.from_mapping(values)
 
 
+def test_where_frames_are_kept_decides_nothing_and_how_many_workers_does(
+    values: dict[str, Any],
+) -> None:
+    recipe = TrainConfig.from_mapping(values).recipe
+    values["data"]["cache"] |= {"directory": "elsewhere", "shard_bytes": 2**21}
+    values["data"]["prefetch_batches"] = 9
+    assert TrainConfig.from_mapping(values).recipe == recipe
+    values["workers"] = {"num_workers": 2}
+    assert TrainConfig.from_mapping(values).recipe != recipe
+    del values["workers"]
+    values["data"]["cache"] = None
+    assert TrainConfig.from_mapping(values).recipe != recipe
+
+
+# `make chaos` multiplies the steps of the run that is killed.
+KILLED_RUN_SCALE = int(os.environ.get("SWEETTOK_KILLED_RUN_SCALE", "1"))
 KILLED_PHASES = {
-    "image": {"num_steps": 50, "num_frames": 1, "batch_size_per_worker": 2, "warmup_steps": 10},
-    "video": {"num_steps": 100, "batch_size_per_worker": 2, "warmup_steps": 10},
-    "adversarial": {"num_steps": 50, "batch_size_per_worker": 2, "reset_optimizer": True,
-                    "adversarial": {"start_step": 10}},
+    "image": {"num_steps": 6 * KILLED_RUN_SCALE, "num_frames": 1},
+    "video": {"num_steps": 12 * KILLED_RUN_SCALE},
+    "adversarial": {"num_steps": 6 * KILLED_RUN_SCALE, "reset_optimizer": True,
+                    "adversarial": {"start_step": 2 * KILLED_RUN_SCALE}},
 }  # fmt: skip
 
 
 @pytest.mark.ray
 @pytest.mark.jobs
 def test_a_run_killed_twice_ends_with_the_weights_of_an_undisturbed_one(
-    values: dict[str, Any], tmp_path: Path
+    ray_cluster: None, values: dict[str, Any], corpus: Path, tmp_path: Path
 ) -> None:
+    every_steps = 2 * KILLED_RUN_SCALE
+    num_steps = 12 * every_steps
     values["workers"] = {"num_workers": 2}
+    values["data"]["validation"] = {"source": {"uris": [str(corpus / "sub")]}}
+    values["evaluation"] = {"every_steps": every_steps}
+    shared = {"batch_size_per_worker": 2, "warmup_steps": every_steps}
     values["training"] |= {
-        "phases": KILLED_PHASES,
-        "ema": {},
+        "phases": {name: phase | shared for name, phase in KILLED_PHASES.items()},
+        "optimizer": {"learning_rate": 1e-3},
+        "ema": {"decay": 0.9},
         "discriminator": {"width": 16, "depth": 1, "num_temporal_halvings": 1},
     }
-    values["run"] |= {"checkpoint_every_steps": 10, "log_every_steps": 10}
-    undisturbed = start_training(values, tmp_path / "undisturbed")
-    assert undisturbed.wait(timeout=300) == 0, (tmp_path / "undisturbed/log").read_text()
+    values["run"] |= {"checkpoint_every_steps": every_steps, "log_every_steps": every_steps}
+    values["run"] |= {"keep": "best"}
+    undisturbed = TrainConfig.from_mapping(placed(values, tmp_path / "undisturbed"))
+    kept_step = fit_tokenizer(undisturbed).kept_step
 
     job = start_training(values, tmp_path / "killed")
     storage = tmp_path / "killed" / "checkpoints"
     wait_for_checkpoints(storage, job, num_restores=0)
-    workers = [process for process in psutil.Process(job.pid).children(recursive=True)
-               if "RayTrainWorker" in " ".join([process.name(), *process.cmdline()])]  # fmt: skip
+    workers = training_workers(job)
     assert len(workers) == 2
     os.kill(workers[0].pid, signal.SIGKILL)
     wait_for_checkpoints(storage, job, num_restores=1)
-    family = psutil.Process(job.pid).children(recursive=True)
+    workers, family = training_workers(job), psutil.Process(job.pid).children(recursive=True)
     os.kill(job.pid, signal.SIGKILL)
     job.wait()
-    psutil.wait_procs(family, timeout=60)
+    psutil.wait_procs(workers, timeout=60)
+    for process in family:  # some of Ray's agents look only now and then whether it is still there
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     job = start_training(values, tmp_path / "killed")
     assert job.wait(timeout=300) == 0, (tmp_path / "killed/log").read_text()
 
     expected, found = (last_checkpoint(tmp_path / name) for name in ("undisturbed", "killed"))
     progress = json.loads((found / "progress.json").read_text())
-    assert (progress["position"]["num_steps"], progress["num_restores"]) == (200, 2)
-    rows = [json.loads(line) for line in (found / "metrics.jsonl").open()]
-    assert [row["step"] for row in rows] == list(range(10, 201, 10))
+    assert (progress["position"]["num_steps"], progress["num_restores"]) == (num_steps, 2)
+    assert progress["best_step"] == kept_step
+    expected_rows, rows = (
+        [json.loads(line) | {"clips_per_s": None} for line in (path / "metrics.jsonl").open()]
+        for path in (expected, found)
+    )
+    assert [row["step"] for row in rows if row["kind"] == "train"] == list(
+        range(every_steps, num_steps + 1, every_steps)
+    )
+    assert rows == expected_rows
     expected_tensors, found_tensors = (
         safetensors.torch.load_file(directory / "training.safetensors")
         for directory in (expected, found)
@@ -208,11 +306,13 @@ def test_a_run_killed_twice_ends_with_the_weights_of_an_undisturbed_one(
     for name, tensor in expected_tensors.items():
         if not name.endswith("codebook.codes"):
             assert torch.equal(tensor, found_tensors[name]), name
-    fingerprints = [
-        json.loads((tmp_path / name / "tokenizer/tokenizer.json").read_text())["fingerprint"]
-        for name in ("undisturbed", "killed")
-    ]
-    assert fingerprints[0] == fingerprints[1]
+    for pair in (
+        (expected / "tokenizer", found / "tokenizer"),
+        (expected / "best", found / "best"),
+        (tmp_path / "undisturbed" / "tokenizer", tmp_path / "killed" / "tokenizer"),
+    ):
+        first, second = (read_manifest(directory)["fingerprint"] for directory in pair)
+        assert first == second, pair
 
 
 @pytest.mark.ray
@@ -230,12 +330,9 @@ def test_an_interrupted_run_says_so(values: dict[str, Any], tmp_path: Path) -> N
 def start_training(values: dict[str, Any], root: Path) -> subprocess.Popen[bytes]:
     """The job in a process of its own; frames are shared, checkpoints and output are not."""
     root.mkdir(exist_ok=True)
-    values["run"] |= {
-        "storage_path": str(root / "checkpoints"),
-        "output": str(root / "tokenizer"),
-    }
     config = root / "train.yaml"
-    config.write_text(yaml.safe_dump(values, sort_keys=False))  # the phases have an order
+    # The phases have an order.
+    config.write_text(yaml.safe_dump(placed(values, root), sort_keys=False))
     command = [sys.executable, "jobs/train_tokenizer.py", "--config", str(config)]
     with (root / "log").open("a") as log:
         return subprocess.Popen(
@@ -243,8 +340,22 @@ def start_training(values: dict[str, Any], root: Path) -> subprocess.Popen[bytes
         )
 
 
+def placed(values: dict[str, Any], root: Path) -> dict[str, Any]:
+    places = {"storage_path": str(root / "checkpoints"), "output": str(root / "tokenizer")}
+    return values | {"run": values["run"] | places}
+
+
 def last_checkpoint(root: Path) -> Path:
     return max((root / "checkpoints").glob("*/checkpoint_[0-9]*"))
+
+
+def training_workers(job: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process(job.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile
+            if "RayTrainWorker" in " ".join([process.name(), *process.cmdline()]):
+                found.append(process)
+    return found
 
 
 def wait_for_checkpoints(storage: Path, job: subprocess.Popen[bytes], num_restores: int) -> None:

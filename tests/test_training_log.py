@@ -56,6 +56,16 @@ def test_a_restored_run_continues_its_log_without_repeating_steps(tmp_path: Path
     assert len(events.Images("reconstruction/1")) == 1
 
 
+def test_a_new_run_hides_what_an_old_one_left_in_its_tensorboard(tmp_path: Path) -> None:
+    board = str(tmp_path / "tensorboard")
+    for value in (1.0, 2.0):
+        log = RunLog(tmp_path, tensorboard=board)
+        log.scalars("train", "video", 10, {"psnr_db": value})
+        log.close()
+    events = EventAccumulator(board, {"scalars": 0}).Reload()
+    assert [event.value for event in events.Scalars("train/psnr_db")] == [2.0]
+
+
 def test_panels_hold_the_logged_numbers() -> None:
     losses, psnr, usage, perplexity = training_panels(ROWS)
     assert [series.label for series in losses.series] == ["squared error"]

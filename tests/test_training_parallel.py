@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.training.config import TrainConfig
+from pipeline.training.evaluation import evaluate, share_of_worker
 from pipeline.training.parallel import num_workers, worker_rank
 from pipeline.training.state import TrainingProgress, load_checkpoint, save_checkpoint
 from pipeline.training.state import training_tensors as checkpoint_tensors
@@ -26,7 +28,9 @@ GLOBAL_BATCH = 4
 PHASES = {
     "image": {"num_steps": 2, "num_frames": 1, "warmup_steps": 0},
     "video": {"num_steps": 3, "warmup_steps": 0, "accumulation_steps": 2},
-}
+    "adversarial": {"num_steps": 2, "warmup_steps": 0, "accumulation_steps": 2,
+                    "adversarial": {"start_step": 0, "weight": 0.5}},
+}  # fmt: skip
 SHAPE = (16, 32, 3)
 
 
@@ -39,7 +43,13 @@ def started_trainer(parallelism: str) -> Trainer:
     torch.manual_seed(0)
     model = SweetTok(model_config, random_lexicon(num_spatial=96, num_temporal=64, word_dim=24))
     config = TrainerConfig.from_mapping(
-        {"phases": PHASES, "ema": {}, "optimizer": {"learning_rate": 1e-3}}
+        {
+            "phases": PHASES,
+            "ema": {},
+            "optimizer": {"learning_rate": 1e-3},
+            "discriminator": {"width": 16, "depth": 1, "num_temporal_halvings": 1},
+            "discriminator_optimizer": {"learning_rate": 1e-3},
+        }
     )
     assert parallelism in ("ddp", "fsdp")
     return Trainer(model, config, parallelism="fsdp" if parallelism == "fsdp" else "ddp")
@@ -95,11 +105,11 @@ def resume_in_the_middle(parallelism: str, directory: Path, expected: dict[str, 
     random_numbers = torch.rand(3)
     if worker_rank() == 0:
         directory.mkdir()
-        progress = TrainingProgress(trainer.position, {}, num_workers=num_workers())
+        progress = TrainingProgress(trainer.position, {}, {})
         save_checkpoint(directory, tensors, progress)
     torch.distributed.barrier()
     restored = started_trainer(parallelism)
-    found = load_checkpoint(directory, restored, {})
+    found = load_checkpoint(directory, restored, {}, {})
     assert (found.position.phase_index, found.position.phase_step) == (1, 1)
     assert torch.equal(torch.rand(3), random_numbers)
     list(restored.run(share_of_batches))
@@ -127,6 +137,46 @@ def test_two_workers_compute_what_one_does_and_go_on_exactly(tmp_path: Path) -> 
             assert moved < 0.05  # a latent between two words may round to the other one
         name = "model/encoder.patch_embedding.tubes.weight"
         torch.testing.assert_close(first[name], alone[name], rtol=1e-2, atol=2e-3)
+        learned = [name for name in alone if name.startswith("adversary/weights/")]
+        assert learned
+        for name in learned:
+            torch.testing.assert_close(first[name], alone[name], rtol=1e-2, atol=2e-3)
+
+
+def evaluated_share(directory: Path) -> None:
+    """All measures of three clips and of one, of which this worker looks at its part."""
+    model = started_trainer("ddp").model.eval()
+    assert isinstance(model, SweetTok)
+    for head in (model.decoder.heads.first_frame, model.decoder.heads.tubes):
+        torch.nn.init.normal_(head.weight, std=0.3, generator=torch.Generator().manual_seed(1))
+    clips = torch.randint(
+        0, 256, (3, 5, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(2)
+    )
+    for num_clips in (3, 1):
+        share = share_of_worker(num_clips)
+        batches = [clips[number : number + 1] for number in share]
+        result = evaluate(model, batches, device=torch.device("cpu"), with_images=True)
+        found = {"num_clips": result.num_clips, "seen_here": len(share)} | result.scalars()
+        (directory / f"{num_clips}of{worker_rank()}.json").write_text(json.dumps(found))
+
+
+def test_two_workers_evaluate_what_one_does_even_if_one_has_no_clip(tmp_path: Path) -> None:
+    (tmp_path / "alone").mkdir()
+    evaluated_share(tmp_path / "alone")
+    run_workers(evaluated_share, 2, tmp_path)
+    for num_clips in (3, 1):
+        alone, first, second = (
+            json.loads((tmp_path / name).read_text())
+            for name in (
+                f"alone/{num_clips}of0.json",
+                f"{num_clips}of0.json",
+                f"{num_clips}of1.json",
+            )
+        )
+        assert first.pop("seen_here") + second.pop("seen_here") == alone.pop("seen_here")
+        assert first == second == pytest.approx(alone, abs=1e-4)
+        assert alone["num_clips"] == num_clips
+    assert json.loads((tmp_path / "1of0.json").read_text())["seen_here"] == 0
 
 
 def test_what_needs_whole_matrices_is_refused_with_fsdp(tmp_path: Path) -> None:

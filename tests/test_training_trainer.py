@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -88,6 +90,27 @@ def test_a_time_limit_ends_the_phase_and_the_rate_follows_it() -> None:
     assert rate_at(phase, late) == pytest.approx(0.5)
     over = TrainingPosition(phase_step=11, phase_elapsed_s=12.0)
     assert rate_at(phase, over) == pytest.approx(0.0)
+
+
+def test_only_steps_count_against_a_time_limit_and_waiting_for_clips_does() -> None:
+    phases = {"timed": {"num_steps": 500, "time_limit_s": 0.3, "warmup_steps": 0}}
+    began_s = time.monotonic()
+    trainer = Trainer(LinearAutoencoder(), trainer_config(phases=phases))
+    time.sleep(0.4)  # as long as starting takes
+
+    def slow_batches(trainer: Trainer) -> Iterator[Tensor]:
+        while True:
+            time.sleep(0.05)
+            yield torch.zeros(2, 1, 4, 4, 3, dtype=torch.uint8)
+
+    elapsed = [0.0]
+    for report in trainer.run(slow_batches):
+        time.sleep(0.1)  # as long as an evaluation takes
+        elapsed.append(report.position.phase_elapsed_s)
+    spent_s = time.monotonic() - began_s
+    assert elapsed[-2] < 0.3 <= elapsed[-1]
+    assert all(after - before >= 0.05 for before, after in pairwise(elapsed))
+    assert spent_s - elapsed[-1] >= 0.4 + 0.1 * (len(elapsed) - 1)
 
 
 def test_two_batches_of_four_make_the_step_of_one_batch_of_eight() -> None:
@@ -211,6 +234,38 @@ def test_judging_leaves_the_discriminator_alone_and_learning_the_tokenizer() -> 
     assert all(parameter.grad is not None for parameter in adversary.discriminator.parameters())
 
 
+def test_a_discriminator_learns_from_two_batches_of_four_as_from_one_of_eight() -> None:
+    settings = PhaseConfig.from_mapping(
+        {"num_steps": 1, "adversarial": {"start_step": 0, "lecam_weight": 0.0}}
+    ).adversarial
+    assert settings is not None
+    video, reconstruction = torch.rand(2, 8, 3, 5, 16, 16) * 2 - 1
+
+    def gradients(num_batches: int) -> list[Tensor]:
+        adversary = Adversary(
+            DiscriminatorConfig.from_mapping(SMALL_DISCRIMINATOR),
+            OptimizerConfig(),
+            seed=0,
+            device=torch.device("cpu"),
+        )
+        parts = zip(video.chunk(num_batches), reconstruction.chunk(num_batches), strict=True)
+        for number, (real, fake) in enumerate(parts):
+            adversary.learn(
+                real,
+                fake,
+                settings,
+                num_batches=num_batches,
+                is_last=number == num_batches - 1,
+            )
+        return [parameter.grad for parameter in adversary.discriminator.parameters()
+                if parameter.grad is not None]  # fmt: skip
+
+    once, accumulated = gradients(1), gradients(2)
+    assert max(gradient.abs().max() for gradient in once) > 1e-4
+    for expected, found in zip(once, accumulated, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_learning_tells_originals_from_reconstructions() -> None:
     adversary = Adversary(
         DiscriminatorConfig.from_mapping(SMALL_DISCRIMINATOR),
@@ -322,6 +377,12 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
         trainer_config(phases={"video": {"num_steps": 1, "loss": {"perceptual": 0.1}}})
     with pytest.raises(ConfigError, match=r"phases\.video\.loss: one of squared_error"):
         trainer_config(phases={"video": {"num_steps": 1, "loss": {"squared_error": 0}}})
+    with pytest.raises(ConfigError, match=r"loss\.quantizer: .*greater than 0"):
+        trainer_config(phases={"video": {"num_steps": 1, "loss": {"quantizer": 0}}})
+    with pytest.raises(ConfigError, match=r"start_step is 20000, .* num_steps = 9: .*never take"):
+        trainer_config(phases={"video": {"num_steps": 9, "adversarial": {}}})
+    with pytest.raises(ConfigError, match=r"seed: .*greater than or equal to 0"):
+        trainer_config(seed=-1)
     with pytest.raises(ConfigError, match=r"discriminator_optimizer\.kind must be 'adamw'"):
         trainer_config(discriminator_optimizer={"kind": "muon"})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
+from pipeline.proof.spreading import spread_over_labels, spread_positions
 from pipeline.training.augmentation import centre_views
 from pipeline.training.frame_cache import FrameCache
 from sweettok.geometry import ClipGeometry
@@ -37,17 +39,25 @@ class ClipSet:
     def __len__(self) -> int:
         return len(self.videos)
 
+    @property
+    def num_videos(self) -> int:
+        """Of how many videos the clips are."""
+        return len(set(self.videos))
+
+    def chosen_positions(self, max_clips: int) -> tuple[int, ...]:
+        """Positions of at most so many clips, ascending: spread over all, and over the labels."""
+        if self.labels:
+            return tuple(spread_over_labels(self.labels, max_clips).tolist())
+        return tuple(spread_positions(len(self), max_clips).tolist())
+
     def evenly_chosen(self, max_clips: int) -> ClipSet:
-        """At most so many of them, spread evenly over all."""
-        if len(self) <= max_clips:
-            return self
-        chosen = [(2 * place + 1) * len(self) // (2 * max_clips) for place in range(max_clips)]
-        return ClipSet(
-            self.cache,
-            self.geometry,
-            tuple(self.videos[index] for index in chosen),
-            tuple(self.starts[index] for index in chosen),
-            tuple(self.labels[index] for index in chosen) if self.labels else (),
+        """The clips at `chosen_positions`."""
+        chosen = self.chosen_positions(max_clips)
+        return dataclasses.replace(
+            self,
+            videos=tuple(self.videos[index] for index in chosen),
+            starts=tuple(self.starts[index] for index in chosen),
+            labels=tuple(self.labels[index] for index in chosen) if self.labels else (),
         )
 
     def batches(self, batch_size: int) -> Iterator[UInt8[Tensor, "b t h w c"]]:

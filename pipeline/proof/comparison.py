@@ -6,6 +6,7 @@ comparison and only draws its table when nothing is left to do.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import multiprocessing
@@ -16,85 +17,32 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import pydantic
+from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.motion_corpus.corpus import MotionCorpusConfig
-from pipeline.proof.corpora import (
-    NaturalVideoConfig,
-    PreparedCorpus,
-    prepare_motion,
-    prepare_natural,
-)
-from pipeline.proof.motion_network import MotionNetworkConfig, load_motion_network
+from pipeline.proof.anchors import anchor_results
+from pipeline.proof.comparison_config import CompareConfig
+from pipeline.proof.corpora import PreparedCorpus, prepare_motion, prepare_natural
+from pipeline.proof.differences import Difference, part_differences
+from pipeline.proof.motion_network import load_motion_network
 from pipeline.proof.motion_training import ensure_motion_network
 from pipeline.proof.pictures import comparison_picture
-from pipeline.proof.runs import RunSpec, run_one
-from pipeline.proof.tables import Yardstick, markdown_tables
-from pipeline.training.trainer_config import TrainerConfig
-from sweettok import Lexicon, SweetTokConfig
-from sweettok.baselines import VARIANTS, build_variant
+from pipeline.proof.rows import REFERENCE_ROW
+from pipeline.proof.run_files import replace_file
+from pipeline.proof.run_spec import MeasuringSpec, RunSpec
+from pipeline.proof.runs import run_one
+from pipeline.proof.tables import Yardstick, markdown_tables, part_tables
+from pipeline.proof.token_measures import equal_ids_per_code
+from sweettok import Lexicon
+from sweettok.baselines import build_variant
 from sweettok.errors import ConfigError
 from sweettok.losses.perceptual import PerceptualConfig
-from sweettok.strict_config import StrictConfig
 
 logger = logging.getLogger(__name__)
 
-REFERENCE_ROW = "decoupled"
+Differences = dict[tuple[str, str, str], dict[str, Difference]]
+
 TABLE_FILE, RESULTS_FILE, PICTURE_FILE = "table.md", "results.json", "picture.png"
-
-
-class CompareConfig(StrictConfig):
-    """The settings of `jobs/compare_methods.py`; the same for all rows.
-
-    Attributes:
-        rows: Variants to compare, in the table's order.
-        seeds: Each row is trained with each of them.
-        lexicon: Name or directory of the words.
-        model: Sizes of the decoupled tokenizer; the other variants are made to fit them.
-        training: Phases, losses and optimiser; `training.seed` is replaced by the run's.
-        num_steps: By corpus, steps of the last phase where they are not those of `training`: a
-            corpus of many clips is learned for longer than one of a few.
-        motion: The motion corpus; null leaves it out.
-        natural: Natural video; null leaves it out.
-        motion_network: The classifier of motions.
-        perceptual: The perceptual distance to measure; without its weight file the column is empty.
-        max_perceptual_clips: Clips of each held-out part that it is measured on.
-        max_probe_clips: Labelled training clips that the probe is fitted to.
-        parameter_tolerance: Largest difference of any row's parameters to the decoupled one's, as a
-            share of them.
-        output: Directory of corpora, runs and tables.
-        num_processes: Runs at one time, one thread each; null takes one per core.
-    """
-
-    rows: tuple[str, ...] = tuple(VARIANTS)
-    seeds: tuple[int, ...] = pydantic.Field(default=(0, 1, 2), min_length=1)
-    lexicon: str = "small"
-    model: SweetTokConfig
-    training: TrainerConfig
-    num_steps: dict[Literal["motion", "natural"], pydantic.PositiveInt] = pydantic.Field(
-        default_factory=dict
-    )
-    motion: MotionCorpusConfig | None = MotionCorpusConfig()
-    natural: NaturalVideoConfig | None = NaturalVideoConfig()
-    motion_network: MotionNetworkConfig = MotionNetworkConfig()
-    perceptual: PerceptualConfig = PerceptualConfig()
-    max_perceptual_clips: int = pydantic.Field(default=30, ge=1)
-    max_probe_clips: int = pydantic.Field(default=600, ge=1)
-    parameter_tolerance: float = pydantic.Field(default=0.05, ge=0)
-    output: str = "runs/compare_methods"
-    num_processes: int | None = pydantic.Field(default=None, ge=1)
-
-    @pydantic.model_validator(mode="after")
-    def _something_to_compare(self) -> CompareConfig:
-        unknown = [row for row in self.rows if row not in VARIANTS]
-        if unknown or not self.rows:
-            raise ValueError(f"rows must be some of {', '.join(VARIANTS)}, got {self.rows}")
-        if self.motion is None and self.natural is None:
-            raise ValueError("motion and natural are both null: there is nothing to train on")
-        return self
 
 
 @dataclass(frozen=True)
@@ -124,21 +72,77 @@ def compare_methods(config: CompareConfig) -> Comparison:
     output = Path(config.output)
     corpora = prepare_corpora(config, output)
     network = _motion_network(config, corpora, output)
-    specs = _all_runs(config, corpora, network)
+    measuring = {corpus.name: _measuring_of(corpus, config, network) for corpus in corpora}
+    anchors = [
+        found
+        for corpus in corpora
+        for found in anchor_results(corpus, measuring[corpus.name], output / "anchors")
+    ]
+    specs = _all_runs(config, corpora, measuring)
     waiting = [spec for spec in specs if spec.finished() is None]
     logger.info("%d runs, %d of them done before", len(specs), len(specs) - len(waiting))
     _run_all(waiting, config.num_processes or os.cpu_count() or 1)
-    results = [result for spec in specs if (result := spec.finished()) is not None]
     yardstick = None
     if network is not None:
         trained = load_motion_network(network)
         yardstick = Yardstick(trained.accuracy, trained.network.to_features.out_features)
-    tables = markdown_tables(results, config.rows, yardstick)
-    (output / TABLE_FILE).write_text(tables, encoding="utf-8")
-    text = json.dumps({"config": config.to_mapping(), "results": results}, indent=1) + "\n"
-    (output / RESULTS_FILE).write_text(text, encoding="utf-8")
+    tables = _write_results(config, specs, anchors, yardstick, output)
     comparison_picture(specs).save(output / PICTURE_FILE)
     return Comparison(tables, output, len(waiting))
+
+
+def _write_results(
+    config: CompareConfig,
+    specs: Sequence[RunSpec],
+    anchors: Sequence[tuple[dict[str, Any], Path]],
+    yardstick: Yardstick | None,
+    output: Path,
+) -> str:
+    """Writes all results and the tables; returns the tables."""
+    results = [result for spec in specs if (result := spec.finished()) is not None]
+    differences = _all_differences(specs, anchors)
+    without_training = [result for result, _ in anchors]
+    tables = markdown_tables(
+        part_tables(results, config.rows, without_training, differences), yardstick
+    )
+    replace_file(output / TABLE_FILE, tables.encode())
+    everything = {
+        "config": config.to_mapping(),
+        "results": results,
+        "anchors": without_training,
+        "differences": [
+            {"corpus": corpus, "part": part, "row": row, "to": REFERENCE_ROW}
+            | {name: dataclasses.asdict(difference) for name, difference in found.items()}
+            for (corpus, part, row), found in differences.items()
+        ],
+    }
+    replace_file(output / RESULTS_FILE, (json.dumps(everything, indent=1) + "\n").encode())
+    return tables
+
+
+def _all_differences(
+    specs: Sequence[RunSpec], anchors: Sequence[tuple[dict[str, Any], Path]]
+) -> Differences:
+    """Of every row and anchor to the reference row, where that was run."""
+    differences: Differences = {}
+    for corpus in {spec.corpus.name: spec.corpus for spec in specs}.values():
+        of_corpus = [spec for spec in specs if spec.corpus.name == corpus.name]
+        rows: dict[str, dict[int | None, Path]] = {}
+        for spec in of_corpus:
+            rows.setdefault(spec.row.name, {})[spec.seed] = spec.directory
+        reference = rows.pop(REFERENCE_ROW, None)
+        if reference is None:
+            continue
+        for result, directory in anchors:
+            if result["corpus"] == corpus.name:
+                rows[result["row"]] = {None: directory}
+        max_clips = of_corpus[0].measuring.max_perceptual_clips
+        for part, clips in corpus.held_out.items():
+            for name, directories in rows.items():
+                found = part_differences(directories, reference, part, clips, max_clips)
+                if found:
+                    differences[corpus.name, part, name] = found
+    return differences
 
 
 def prepare_corpora(config: CompareConfig, output: Path) -> list[PreparedCorpus]:
@@ -167,10 +171,9 @@ def _motion_network(
     return None
 
 
-def _all_runs(
-    config: CompareConfig, corpora: Sequence[PreparedCorpus], network: Path | None
-) -> list[RunSpec]:
-    """Seed by seed: a comparison that is stopped early has whole rows of the first seeds."""
+def _measuring_of(
+    corpus: PreparedCorpus, config: CompareConfig, network: Path | None
+) -> MeasuringSpec:
     perceptual = config.perceptual
     if perceptual.weights is not None and not Path(perceptual.weights).exists():
         logger.warning(
@@ -178,36 +181,37 @@ def _all_runs(
             perceptual.weights,
         )
         perceptual = PerceptualConfig()
+    return MeasuringSpec(
+        # Where there are no motions to name, the network has nothing to say.
+        motion_network=str(network) if corpus.labelled_training is not None else None,
+        perceptual=perceptual,
+        max_perceptual_clips=config.max_perceptual_clips,
+        max_probe_clips=config.max_probe_clips,
+        usage_ids_per_code=equal_ids_per_code(config.model),
+    )
+
+
+def _all_runs(
+    config: CompareConfig,
+    corpora: Sequence[PreparedCorpus],
+    measuring: dict[str, MeasuringSpec],
+) -> list[RunSpec]:
+    """Seed by seed: a comparison that is stopped early has whole rows of the first seeds."""
     return [
         RunSpec(
             row=row,
             seed=seed,
             corpus=corpus,
             lexicon=config.lexicon,
-            model=config.model,
-            training=_training_on(corpus.name, config),
-            # Where there are no motions to name, the network has nothing to say.
-            motion_network=str(network) if corpus.labelled_training is not None else None,
-            perceptual=perceptual,
-            max_perceptual_clips=config.max_perceptual_clips,
-            max_probe_clips=config.max_probe_clips,
+            model=row.applied_to(config.model),
+            training=config.training_on(corpus.name),
+            measuring=measuring[corpus.name],
             output=str(Path(config.output) / "runs"),
         )
         for seed in config.seeds
         for corpus in corpora
         for row in config.rows
     ]
-
-
-def _training_on(corpus: str, config: CompareConfig) -> TrainerConfig:
-    """The phases, the last one of the corpus's own length."""
-    num_steps = next((steps for name, steps in config.num_steps.items() if name == corpus), None)
-    if num_steps is None:
-        return config.training
-    phases = dict(config.training.phases)
-    name, last = phases.popitem()
-    phases[name] = last.model_copy(update={"num_steps": num_steps})
-    return config.training.model_copy(update={"phases": phases})
 
 
 def _run_all(specs: Sequence[RunSpec], num_processes: int) -> None:
@@ -263,12 +267,13 @@ def check_parameters(config: CompareConfig) -> None:
     lexicon = Lexicon.load(config.lexicon)
     reference = build_variant(REFERENCE_ROW, config.model, lexicon).num_parameters
     for row in config.rows:
-        found = build_variant(row, config.model, lexicon).num_parameters
+        model = row.applied_to(config.model)
+        found = build_variant(row.variant, model, lexicon).num_parameters
         difference = found / reference - 1
-        logger.info("%s: %d parameters (%+.1f %%)", row, found, 100 * difference)
+        logger.info("%s: %d parameters (%+.1f %%)", row.name, found, 100 * difference)
         if abs(difference) > config.parameter_tolerance:
             raise ConfigError(
-                f"row {row!r} has {found} parameters, {100 * difference:+.1f} % of "
+                f"row {row.name!r} has {found} parameters, {100 * difference:+.1f} % of "
                 f"{REFERENCE_ROW}'s {reference}; parameter_tolerance allows "
                 f"{100 * config.parameter_tolerance:g} %: change model or parameter_tolerance"
             )

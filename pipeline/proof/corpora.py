@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -68,7 +68,8 @@ class PreparedCorpus:
         held_out: Held-out clips by the name of the part.
         labelled_training: Training clips with labels, unaugmented, for readers of tokens; None
             without labels.
-        fingerprint: Hash of all pixels and of the split.
+        training_fingerprint: Hash of what it is trained on: pixels and how clips are cut.
+        held_out_fingerprint: Hash of what it is measured on: pixels and clips.
     """
 
     name: str
@@ -76,7 +77,8 @@ class PreparedCorpus:
     data: DataConfig
     held_out: dict[str, ClipSet]
     labelled_training: ClipSet | None
-    fingerprint: str
+    training_fingerprint: str
+    held_out_fingerprint: str
 
     def sampler(self, geometry: ClipGeometry, *, seed: int, batch_size: int) -> ClipSampler:
         """Augmented training batches, a pure function of seed and step."""
@@ -122,7 +124,8 @@ def prepare_motion(
         data=data,
         held_out={"test": held_out},
         labelled_training=training,
-        fingerprint=_fingerprint(caches.values(), data, {"test": held_out}),
+        training_fingerprint=_training_fingerprint(caches["train"], data),
+        held_out_fingerprint=_held_out_fingerprint({"test": held_out, "labelled": training}),
     )
 
 
@@ -160,7 +163,8 @@ def prepare_natural(
         data=data,
         held_out=held_out,
         labelled_training=None,
-        fingerprint=_fingerprint((training, later, others), data, held_out),
+        training_fingerprint=_training_fingerprint(training, data),
+        held_out_fingerprint=_held_out_fingerprint(held_out),
     )
 
 
@@ -235,8 +239,15 @@ def _labelled_set(
     )
 
 
-def _fingerprint(caches: Iterable[str], data: DataConfig, held_out: dict[str, ClipSet]) -> str:
-    pixels = [FrameCache.open(directory).index.fingerprint for directory in caches]
-    parts = [(name, clips.videos, clips.starts, clips.labels) for name, clips in held_out.items()]
+def _training_fingerprint(cache: str, data: DataConfig) -> str:
+    pixels = FrameCache.open(cache).index.fingerprint
     cutting = (data.clips.to_yaml(), data.augmentation.to_yaml())
-    return stable_id("proof corpus", *pixels, *cutting, *map(repr, parts))[:32]
+    return stable_id("proof training clips", pixels, *cutting)[:32]
+
+
+def _held_out_fingerprint(parts: dict[str, ClipSet]) -> str:
+    found = [
+        (name, FrameCache.open(part.cache).index.fingerprint, part.videos, part.starts, part.labels)
+        for name, part in parts.items()
+    ]
+    return stable_id("proof held-out clips", *map(repr, found))[:32]

@@ -1,154 +1,140 @@
-"""All measures of one trained tokenizer on clips that it has not seen."""
+"""All measures of one way to give clips back: per clip, and their means."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from pipeline.proof.clip_sets import ClipSet
 from pipeline.proof.motion_network import MotionReading, TrainedMotionNetwork
-from pipeline.proof.probe import ProbeResult, probe_tokens
-from sweettok.baselines import codebook_choices
-from sweettok.baselines.variants import AnyTokenizer
-from sweettok.frechet import frechet_distance
+from sweettok.frechet import FeatureStatistics, frechet_distance
 from sweettok.image_quality import ssim
 from sweettok.losses.perceptual import PerceptualDistance
-from sweettok.metrics import codebook_usage, psnr_db
-from sweettok.model import SweetTok
+from sweettok.metrics import psnr_db
 from sweettok.patches import pixels_to_video
-from sweettok.tokens import Tokens
+
+BATCH_SIZE = 10
+# What an exact copy counts as, so that means stay finite.
+MAX_PSNR_DB = 99.0
+
+Video = Float[Tensor, "b c t h w"]
 
 _PIXEL_RANGE = 2.0
-_BATCH_SIZE = 10
 # A covariance of d features needs more clips than features by a margin to mean anything.
 _CLIPS_PER_FEATURE = 2
 
 
-@dataclass(frozen=True)
-class Measures:
-    """One tokenizer on one part of the held-out clips; means over clips.
+@dataclass(frozen=True, eq=False)
+class Instruments:
+    """What looks at reconstructions.
 
     Attributes:
-        num_clips: How many clips.
-        psnr_db, ssim: Fidelity.
-        perceptual: VGG distance on some of the clips; None without the network's weights.
-        frechet: Fréchet distance on the motion network between originals and reconstructions; None
-            without the network or with too few clips for its features.
-        recognised: Share of reconstructions whose motion the motion network names rightly; None
-            without labels.
-        usage: Share of the codes that the clips use, by codebook.
-        perplexity: 2 to the entropy of the chosen codes, by codebook.
+        network: The motion network; None for clips without motions to name.
+        perceptual: The perceptual distance; None without the weights of its network.
+        max_perceptual_clips: On how many clips of each part it is measured.
     """
 
-    num_clips: int
-    psnr_db: float
-    ssim: float
-    perceptual: float | None
-    frechet: float | None
-    recognised: float | None
-    usage: dict[str, float]
-    perplexity: dict[str, float]
+    network: TrainedMotionNetwork | None
+    perceptual: PerceptualDistance | None
+    max_perceptual_clips: int
+
+
+@dataclass(frozen=True, eq=False)
+class Measures:
+    """Measures on one part of the held-out clips.
+
+    Attributes:
+        summary: Plain numbers by name, means over clips: "num_clips", "num_videos", "psnr_db",
+            "ssim", "frame_psnr_db" (of each latent frame), "perceptual", "frechet", "recognised";
+            None where an instrument is missing or there are too few clips.
+        by_clip: float32 [clips, …] by the same names; "perceptual" of the chosen clips only.
+    """
+
+    summary: dict[str, Any]
+    by_clip: dict[str, Tensor]
+
+    def including(self, by_clip: dict[str, Tensor], **summary: Any) -> Measures:
+        """With further measures; the means of those by clip come by themselves."""
+        numbers = {name: values.float() for name, values in by_clip.items()}
+        means = {name: float(values.mean()) for name, values in numbers.items()}
+        return Measures(self.summary | means | summary, self.by_clip | numbers)
 
 
 @torch.no_grad()
 def measure(
-    model: AnyTokenizer,
-    clips: ClipSet,
-    *,
-    network: TrainedMotionNetwork | None,
-    perceptual: PerceptualDistance | None,
-    max_perceptual_clips: int,
-) -> tuple[Measures, Tokens]:
-    """Measures `model`, in inference mode, on `clips`; returns their tokens as well."""
-    psnrs, similarities, tokens = [], [], []
-    originals, reconstructions = (MotionReading(network) if network else None for _ in range(2))
-    for pixels in clips.batches(_BATCH_SIZE):
+    reconstruct: Callable[[Video], Video], clips: ClipSet, instruments: Instruments
+) -> Measures:
+    """Measures what `reconstruct` makes of clips in [-1, 1]."""
+    by_clip: dict[str, list[Tensor]] = {}
+    network, perceptual = instruments.network, instruments.perceptual
+    originals, copies = (MotionReading(network) if network else None for _ in range(2))
+    chosen = set(clips.chosen_positions(instruments.max_perceptual_clips))
+    for number, pixels in enumerate(clips.batches(BATCH_SIZE)):
         video = pixels_to_video(pixels)
-        output = model(video)
-        shown = output.reconstruction.clamp(-1, 1)
-        psnrs.append(psnr_db(video, shown, _PIXEL_RANGE))
-        similarities.append(ssim(video, shown, _PIXEL_RANGE))
-        tokens.append(output.tokens)
-        if originals is not None and reconstructions is not None:
+        shown = reconstruct(video).clamp(-1, 1)
+        found = {
+            "psnr_db": psnr_db(video, shown, _PIXEL_RANGE).clamp_max(MAX_PSNR_DB),
+            "frame_psnr_db": latent_frame_psnr_db(video, shown, clips.geometry.tube_frames),
+            "ssim": ssim(video, shown, _PIXEL_RANGE),
+        }
+        rows = [row for row in range(len(video)) if number * BATCH_SIZE + row in chosen]
+        if perceptual is not None and rows:
+            found["perceptual"] = perceptual(video[rows], shown[rows])
+        if originals is not None and copies is not None:
             originals.add(video)
-            reconstructions.add(shown)
-    joined = _joined(tokens)
-    statistics = {
-        name: codebook_usage(ids, size)
-        for name, (ids, size) in codebook_choices(model, joined).items()
+            copies.add(shown)
+        for name, values in found.items():
+            by_clip.setdefault(name, []).append(values.float())
+    joined = {name: torch.cat(values) for name, values in by_clip.items()}
+    if copies is not None and clips.labels:
+        joined["recognised"] = (copies.named == clips.label_tensor).float()
+    frechet = None
+    if originals is not None and copies is not None:
+        frechet = features_distance(originals.features, copies.features)
+    return Measures(_summary(clips, joined, frechet), joined)
+
+
+def latent_frame_psnr_db(
+    video: Video, shown: Video, tube_frames: int
+) -> Float[Tensor, "b latent_frames"]:
+    """PSNR of the first frame and of each tube of frames, at most `MAX_PSNR_DB`."""
+    ends = [0, *range(1, video.shape[2] + 1, tube_frames)]
+    parts = [
+        psnr_db(video[:, :, first:last], shown[:, :, first:last], _PIXEL_RANGE)
+        for first, last in pairwise(ends)
+    ]
+    return torch.stack(parts, dim=1).clamp_max(MAX_PSNR_DB)
+
+
+def features_distance(first: Float[Tensor, "n f"], second: Float[Tensor, "m f"]) -> float | None:
+    """Fréchet distance of two sets of features; None if one is too small for a covariance."""
+    if min(len(first), len(second)) < _CLIPS_PER_FEATURE * first.shape[1]:
+        return None
+    statistics = []
+    for features in (first, second):
+        gathered = FeatureStatistics(features.shape[1])
+        gathered.update(features)
+        statistics.append(gathered)
+    return frechet_distance(*statistics)
+
+
+def _summary(clips: ClipSet, by_clip: dict[str, Tensor], frechet: float | None) -> dict[str, Any]:
+    def mean(name: str) -> float | None:
+        return float(by_clip[name].mean()) if name in by_clip else None
+
+    return {
+        "num_clips": len(clips),
+        "num_videos": clips.num_videos,
+        "psnr_db": mean("psnr_db"),
+        "ssim": mean("ssim"),
+        "perceptual": mean("perceptual"),
+        "frechet": frechet,
+        "recognised": mean("recognised"),
+        "frame_psnr_db": by_clip["frame_psnr_db"].mean(dim=0).tolist(),
     }
-    measures = Measures(
-        num_clips=len(clips),
-        psnr_db=float(torch.cat(psnrs).mean()),
-        ssim=float(torch.cat(similarities).mean()),
-        perceptual=_perceptual(model, clips.evenly_chosen(max_perceptual_clips), perceptual),
-        frechet=_frechet(originals, reconstructions),
-        recognised=_recognised(reconstructions, clips),
-        usage={name: found.usage for name, found in statistics.items()},
-        perplexity={name: found.perplexity for name, found in statistics.items()},
-    )
-    return measures, joined
-
-
-@torch.no_grad()
-def probe(
-    model: AnyTokenizer, training: ClipSet, held_out: ClipSet, held_out_tokens: Tokens
-) -> ProbeResult:
-    """What linear readers of the tokens know of the labels, fitted to `training`."""
-    tokens = _joined(
-        [model.encode(pixels_to_video(pixels)) for pixels in training.batches(_BATCH_SIZE)]
-    )
-    return probe_tokens(
-        tokens,
-        training.label_tensor,
-        held_out_tokens,
-        held_out.label_tensor,
-        codes=_codes_of(model),
-    )
-
-
-def _codes_of(model: AnyTokenizer) -> tuple[Tensor, Tensor]:
-    if isinstance(model, SweetTok):
-        quantizers = (model.spatial_quantizer, model.temporal_quantizer)
-    else:
-        quantizers = model.quantizers()
-    spatial, temporal = (quantizer.codebook.current_codes() for quantizer in quantizers)
-    return spatial, temporal
-
-
-def _joined(tokens: Sequence[Tokens]) -> Tokens:
-    return Tokens(
-        torch.cat([part.spatial for part in tokens]), torch.cat([part.temporal for part in tokens])
-    )
-
-
-def _perceptual(
-    model: AnyTokenizer, clips: ClipSet, distance: PerceptualDistance | None
-) -> float | None:
-    if distance is None:
-        return None
-    found = []
-    for pixels in clips.batches(_BATCH_SIZE):
-        video = pixels_to_video(pixels)
-        found.append(distance(video, model(video).reconstruction.clamp(-1, 1)))
-    return float(torch.cat(found).mean())
-
-
-def _frechet(
-    originals: MotionReading | None, reconstructions: MotionReading | None
-) -> float | None:
-    if originals is None or reconstructions is None:
-        return None
-    statistics = originals.statistics
-    if statistics.num_vectors < _CLIPS_PER_FEATURE * statistics.num_features:
-        return None
-    return frechet_distance(statistics, reconstructions.statistics)
-
-
-def _recognised(reading: MotionReading | None, clips: ClipSet) -> float | None:
-    if reading is None or not clips.labels:
-        return None
-    return float((reading.named == clips.label_tensor).double().mean())

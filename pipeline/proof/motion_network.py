@@ -22,7 +22,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from pipeline.motion_corpus.motions import MOTION_NAMES
-from sweettok.frechet import FeatureStatistics
 from sweettok.strict_config import StrictConfig
 
 NUM_CLASSES = len(MOTION_NAMES)
@@ -107,20 +106,23 @@ class MotionReading:
 
     def __init__(self, trained: TrainedMotionNetwork) -> None:
         self._network = trained.network
-        self.statistics = FeatureStatistics(trained.network.to_features.out_features)
-        self._named: list[Tensor] = []
+        self._features: list[Tensor] = []
 
     @torch.no_grad()
     def add(self, video: Float[Tensor, "b c t h w"]) -> None:
         """Looks at clips in [-1, 1]."""
-        features = self._network.features(video)
-        self.statistics.update(features)
-        self._named.append(self._network.to_classes(features).argmax(dim=1))
+        self._features.append(self._network.features(video))
+
+    @property
+    def features(self) -> Float[Tensor, "n f"]:
+        """The features of each clip."""
+        return torch.cat(self._features)
 
     @property
     def named(self) -> Int[Tensor, " n"]:
         """The motion that each clip was taken for."""
-        return torch.cat(self._named)
+        with torch.no_grad():
+            return self._network.to_classes(self.features).argmax(dim=1)
 
 
 def save_motion_network(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import safetensors.torch
 from PIL import Image
 
 from pipeline.preview.contact_sheet import ContactSheetRow, contact_sheet
-from pipeline.proof.runs import RECONSTRUCTIONS_FILE, SHOWN_CLIPS, RunSpec
-from pipeline.proof.tables import ROW_NAMES
+from pipeline.proof.run_files import read_pictures
+from pipeline.proof.run_spec import RunSpec
+from pipeline.proof.runs import SHOWN_CLIPS
 
 _COLUMNS = 6
 
@@ -19,13 +19,13 @@ def comparison_picture(specs: Sequence[RunSpec]) -> Image.Image:
     finished = [spec for spec in specs if spec.finished() is not None]
     rows: list[ContactSheetRow] = []
     for corpus in {spec.corpus.name: spec.corpus for spec in finished}.values():
-        firsts = {spec.row: spec for spec in reversed(finished) if spec.corpus == corpus}
-        in_order = dict.fromkeys(spec.row for spec in finished if spec.corpus == corpus)
+        of_corpus = [spec for spec in finished if spec.corpus == corpus]
+        firsts = {spec.row.name: spec for spec in reversed(of_corpus)}
+        in_order = dict.fromkeys(spec.row.name for spec in of_corpus)
         for part, clips in corpus.held_out.items():
             (original,) = clips.evenly_chosen(SHOWN_CLIPS).read(slice(1))
             rows.append(ContactSheetRow(f"original · {corpus.name}, {part}", original.numpy()))
-            for row in in_order:
-                path = firsts[row].directory / RECONSTRUCTIONS_FILE
-                shown = safetensors.torch.load_file(path)[part][0]
-                rows.append(ContactSheetRow(ROW_NAMES.get(row, row), shown.numpy()))
+            for spec in (firsts[name] for name in in_order):
+                shown = read_pictures(spec.directory)[part][0]
+                rows.append(ContactSheetRow(spec.row.label, shown.numpy()))
     return contact_sheet(rows, num_columns=_COLUMNS)

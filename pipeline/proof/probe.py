@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sweettok.errors import ShapeError
@@ -23,17 +23,27 @@ from sweettok.tokens import Tokens
 PENALTIES = tuple(10.0**exponent for exponent in range(-3, 5))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ProbeResult:
     """How well the linear readers do on clips they were not fitted to.
 
     Attributes:
-        bag: Accuracy from which ids occur, in [0, 1].
-        places: Accuracy from the code at every place.
+        bag_right: Which clips were named rightly from which ids occur.
+        places_right: Which ones from the code at every place.
     """
 
-    bag: float
-    places: float
+    bag_right: Bool[Tensor, " m"]
+    places_right: Bool[Tensor, " m"]
+
+    @property
+    def bag(self) -> float:
+        """Accuracy of the former, in [0, 1]."""
+        return float(self.bag_right.double().mean())
+
+    @property
+    def places(self) -> float:
+        """Accuracy of the latter."""
+        return float(self.places_right.double().mean())
 
 
 def probe_tokens(
@@ -58,13 +68,12 @@ def probe_tokens(
         if len(tokens) != len(labels):
             raise ShapeError(f"{len(tokens)} clips of tokens, but {len(labels)} labels")
 
-    def accuracy(features: tuple[Tensor, Tensor]) -> float:
-        scores = ridge_scores(features[0], train_labels, features[1])
-        return float((scores.argmax(dim=1) == test_labels).double().mean())
+    def right(features: tuple[Tensor, Tensor]) -> Bool[Tensor, " m"]:
+        return ridge_scores(features[0], train_labels, features[1]).argmax(dim=1) == test_labels
 
     return ProbeResult(
-        bag=accuracy((_bag(train, codes), _bag(test, codes))),
-        places=accuracy((_places(train, codes), _places(test, codes))),
+        bag_right=right((_bag(train, codes), _bag(test, codes))),
+        places_right=right((_places(train, codes), _places(test, codes))),
     )
 
 
@@ -84,16 +93,21 @@ def ridge_scores(
     kernel = train @ train.T
     values, vectors = torch.linalg.eigh(kernel)
     turned = vectors.T @ (targets - offset)
-    best = min(PENALTIES, key=lambda penalty: _held_out_error(values, vectors, turned, penalty))
+    best = min(PENALTIES, key=lambda penalty: held_out_squares(values, vectors, turned, penalty))
     weights = vectors @ (turned / (values.clamp_min(0) + best).unsqueeze(1))
     return test @ (train.T @ weights) + offset
 
 
-def _held_out_error(values: Tensor, vectors: Tensor, turned: Tensor, penalty: float) -> float:
-    """Mean squared leave-one-out error: residual / (1 − leverage), without refitting."""
+def held_out_squares(values: Tensor, vectors: Tensor, turned: Tensor, penalty: float) -> float:
+    """Mean squared leave-one-out error: residual / (1 − leverage), without refitting.
+
+    Equals refitting without each clip, its mean included: the kernel of centred features maps the
+    constant vector to 0, and that direction's 1 / (n · penalty) is no part of the leverage.
+    """
     inverse = 1 / (values.clamp_min(0) + penalty)
     weights = vectors @ (turned * inverse.unsqueeze(1))
     diagonal = (vectors.square() * inverse).sum(dim=1, keepdim=True)
+    diagonal = diagonal - 1 / (len(values) * penalty)
     return float((weights / diagonal).square().mean())
 
 

@@ -5,7 +5,6 @@ The other route is `pipeline.training.clip_stream`; `pipeline.training.prepared_
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Generator
 from typing import Protocol
 
@@ -18,10 +17,12 @@ from pipeline.training.prefetching import prefetched
 
 
 class ClipSource(Protocol):
-    """Endless training batches of one worker."""
+    """Training batches of one worker, as many as are wanted."""
 
-    def batches(self, first_step: int) -> Generator[UInt8[Tensor, "b t h w c"], None, None]:
-        """Yields this worker's batches of steps `first_step`, `first_step + 1`, … without end.
+    def batches(
+        self, first_step: int, num_batches: int
+    ) -> Generator[UInt8[Tensor, "b t h w c"], None, None]:
+        """Yields this worker's batches of steps `first_step`, `first_step + 1`, …, `num_batches`.
 
         From a cache, a step's batch is always the same one, whenever the run was restored; from a
         stream, only the seed of the epoch is. Closing the iterator ends its thread.
@@ -35,10 +36,13 @@ class CachedClips:
         self.sampler = sampler
         self.prefetch_batches = prefetch_batches
 
-    def batches(self, first_step: int) -> Generator[UInt8[Tensor, "b t h w c"], None, None]:
+    def batches(
+        self, first_step: int, num_batches: int
+    ) -> Generator[UInt8[Tensor, "b t h w c"], None, None]:
         """See `ClipSource.batches`."""
-        return prefetched(self._read_from(first_step), self.prefetch_batches)
+        steps = range(first_step, first_step + num_batches)
+        return prefetched(self._read(steps), self.prefetch_batches)
 
-    def _read_from(self, first_step: int) -> Generator[UInt8[Tensor, "b t h w c"], None, None]:
-        for step in itertools.count(first_step):
+    def _read(self, steps: range) -> Generator[UInt8[Tensor, "b t h w c"], None, None]:
+        for step in steps:
             yield torch.from_numpy(self.sampler.batch_at(step))

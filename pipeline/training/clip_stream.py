@@ -71,22 +71,33 @@ class StreamedClips:
             geometry: Size of the clips; may have fewer frames than `window_geometry`.
             window_geometry: What `streamed_windows` was told.
         """
-        # A clip shorter than those that the windows were cut for may begin later in its window.
-        spare_frames = window_geometry.num_frames - geometry.num_frames
-        self._hop_frames = _hop_frames(config, window_geometry) + spare_frames
+        assert geometry.num_frames <= window_geometry.num_frames, "refused by TrainConfig"
+        # Wherever it fits: a clip that is shorter, or shows fewer frames apart, than the window
+        # was cut for may begin later in it. At the end of a video no other window holds it.
+        self._reach_frames = config.augmentation.window_frames(
+            window_geometry.num_frames, _hop_frames(config, window_geometry)
+        )
         self._shard, self._config, self._geometry = shard, config, geometry
         self._seed, self._rank, self._batch_size = seed % 2**63, rank, batch_size
 
-    def batches(self, first_step: int) -> Generator[UInt8[Tensor, "b t h w c"], None, None]:
+    def batches(
+        self, first_step: int, num_batches: int
+    ) -> Generator[UInt8[Tensor, "b t h w c"], None, None]:
         """See `ClipSource.batches`.
+
+        Not one batch more is read: all workers begin an epoch of the stream together, and one that
+        read ahead into an epoch that the others never begin would wait for them for ever.
 
         Raises:
             SourceError: An epoch gave this worker no clip at all.
         """
-        return prefetched(self._endless(first_step), self._config.prefetch_batches)
+        return prefetched(self._read(first_step, num_batches), self._config.prefetch_batches)
 
-    def _endless(self, first_step: int) -> Generator[UInt8[Tensor, "b t h w c"], None, None]:
+    def _read(
+        self, first_step: int, num_batches: int
+    ) -> Generator[UInt8[Tensor, "b t h w c"], None, None]:
         waiting: list[Clip] = []
+        num_left = num_batches
         for epoch in itertools.count():
             generator = np.random.default_rng((self._seed, first_step, epoch, self._rank))
             is_empty = True
@@ -96,6 +107,9 @@ class StreamedClips:
                 if len(waiting) == self._batch_size:
                     yield torch.from_numpy(self._augmented(waiting, generator))
                     waiting = []
+                    num_left -= 1
+                    if not num_left:
+                        return
             if is_empty:
                 raise SourceError(
                     "this worker got no training clip; see the warnings above, use fewer workers "
@@ -125,7 +139,7 @@ class StreamedClips:
             stored,
             generator.random((len(windows), NUM_DRAWS)),
             geometry,
-            self._hop_frames,
+            self._reach_frames,
             self._config.augmentation,
         )
         shape = (geometry.num_frames, geometry.height_px, geometry.width_px, 3)

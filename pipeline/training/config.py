@@ -10,6 +10,7 @@ from pipeline.cluster import ClusterConfig
 from pipeline.training.data_config import DataConfig
 from pipeline.training.evaluation import EvaluationConfig
 from pipeline.training.parallel import Parallelism
+from pipeline.training.phases import PhaseConfig
 from pipeline.training.trainer_config import TrainerConfig
 from sweettok import SweetTokConfig
 from sweettok.errors import SweetTokError
@@ -43,7 +44,8 @@ class RunConfig(StrictConfig):
         name: Name of the run. The same path and name continue an interrupted run.
         output: Directory of the finished tokenizer, on the machine that starts the job.
         keep: Which weights become the output: those of the last step, or those with the best
-            `evaluation.best_metric`.
+            `evaluation.best_metric`. What was best before a discriminator took part does not
+            compete with what comes after: it lowers PSNR and SSIM for what they do not measure.
         checkpoint_every_steps: Steps between checkpoints; the end of a phase makes one as well.
         keep_checkpoints: How many of them to keep.
         log_every_steps: Steps between log lines.
@@ -87,6 +89,8 @@ class TrainConfig(StrictConfig):
                 phase.geometry(self.model.geometry)
             except SweetTokError as error:
                 raise ValueError(f"training.phases.{name}: {error}") from None
+            if self.data.cache is None:
+                self._check_streamed(name, phase)
         if self.workers.parallelism == "fsdp":
             self._check_sharding()
         if self.run.keep == "best" and self.evaluation is None:
@@ -96,6 +100,20 @@ class TrainConfig(StrictConfig):
         if self.evaluation is not None:
             self._check_evaluation(self.evaluation)
         return self
+
+    def _check_streamed(self, name: str, phase: PhaseConfig) -> None:
+        own_frames = self.model.geometry.num_frames
+        if phase.num_frames is not None and phase.num_frames > own_frames:
+            raise ValueError(
+                f"training.phases.{name}.num_frames is {phase.num_frames}, but clips straight from "
+                f"videos have at most the model's {own_frames} frames; set data.cache"
+            )
+        if phase.time_limit_s is not None and self.workers.num_workers > 1:
+            raise ValueError(
+                f"training.phases.{name}.time_limit_s with {self.workers.num_workers} workers "
+                "needs data.cache: workers that read straight from videos must know how many "
+                "clips they will read; set data.cache, or the limit to null"
+            )
 
     def _check_sharding(self) -> None:
         for name, value, refused in (
@@ -120,9 +138,21 @@ class TrainConfig(StrictConfig):
 
     @property
     def recipe(self) -> dict[str, object]:
-        """The parts that decide the trained weights; two runs with one recipe are one run."""
+        """The parts that decide the trained weights; two runs with one recipe are one run.
+
+        Where frames are kept decides nothing; how many workers there are does: they share a step.
+        """
         mapping = self.to_mapping()
-        parts = {
-            name: mapping[name] for name in ("lexicon", "model", "data", "training", "evaluation")
+        parts = {name: mapping[name] for name in ("lexicon", "model", "training", "evaluation")}
+        data = {key: value for key, value in mapping["data"].items() if key != "prefetch_batches"}
+        data["cache"] = self.data.cache is not None
+        if self.data.validation is not None:
+            data["validation"] = {
+                key: value for key, value in mapping["data"]["validation"].items() if key != "cache"
+            }
+        return parts | {
+            "data": data,
+            "order_of_phases": list(self.training.phases),
+            "num_workers": self.workers.num_workers,
+            "keep": self.run.keep,
         }
-        return parts | {"order_of_phases": list(self.training.phases), "keep": self.run.keep}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pydantic
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.errors import DatasetError
@@ -50,7 +51,7 @@ class PlotConfig(StrictConfig):
     """
 
     metrics: str
-    picture: str
+    picture: str = pydantic.Field(pattern=r"\.png$")
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,17 @@ def read_metrics(path: Path) -> list[Row]:
     try:
         rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DatasetError(
+            f"{path}: cannot be read ({error.strerror}); train first, or name the metrics.jsonl of "
+            "a trained tokenizer with --set metrics=…"
+        ) from None
     except ValueError as error:
         raise DatasetError(f"{path}: is not JSON lines ({error})") from None
     if not any(isinstance(row, dict) and row.get("kind") == "train" for row in rows):
         raise DatasetError(f"{path}: holds no line of training; is it a run's metrics.jsonl?")
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            raise DatasetError(f"{path}: line {number} has no step; it was not written by training")
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -22,7 +23,7 @@ from pipeline.errors import PipelineError
 from pipeline.storage import is_local, local_path
 from pipeline.training.config import TrainConfig
 from pipeline.training.loop import load_lexicon, train_worker
-from pipeline.training.prepared_data import prepare_data
+from pipeline.training.prepared_data import PreparedData, SplitUnits, prepare_data, split_units
 from pipeline.training.run_log import METRICS_FILE
 from pipeline.training.state import (
     BEST_DIRECTORY,
@@ -31,6 +32,8 @@ from pipeline.training.state import (
     TrainingProgress,
     recipe_difference,
 )
+from sweettok.losses.perceptual import create_perceptual_distance
+from sweettok.model import check_lexicon
 from sweettok.persistence import MANIFEST_FILE, read_manifest
 
 logger = logging.getLogger(__name__)
@@ -45,12 +48,14 @@ class FitResult:
     Attributes:
         output: Directory of the tokenizer.
         fingerprint: Its fingerprint.
-        num_steps: Optimiser steps it was trained for; None if it was there before.
+        num_steps: Optimiser steps of the run; None if the tokenizer was there before.
+        kept_step: The step whose weights it has, where they are not the last ones.
     """
 
     output: Path
     fingerprint: str
     num_steps: int | None
+    kept_step: int | None = None
 
 
 def fit_tokenizer(config: TrainConfig) -> FitResult:
@@ -58,14 +63,17 @@ def fit_tokenizer(config: TrainConfig) -> FitResult:
 
     Raises:
         PipelineError: Training failed for good, or `run.output` holds something else.
-        LexiconError: The lexicon is unknown or smaller than the model asks for.
+        LexiconError: The lexicon is unknown or not what the model asks for.
+        CheckpointError: The weights of the perceptual network cannot be read.
     """
     output = Path(config.run.output)
     finished = _finished(output, config)
     if finished is not None:
         return finished
-    _check_checkpoints(config)
-    load_lexicon(config)  # a wrong one is better found here than in every worker
+    checkpoints = _found_checkpoints(config)
+    for where, progress in checkpoints.items():
+        progress.check_same_run(config.recipe, progress.frames, where)
+    _check_parts(config)
     connect(config.cluster)
     workers = config.workers
     decode_cpus = 0 if config.data.cache is not None else 1
@@ -74,12 +82,61 @@ def fit_tokenizer(config: TrainConfig) -> FitResult:
         "lower workers.num_workers or workers.num_cpus_per_worker, or set data.cache so that "
         "training needs no core for decoding",
     )
-    data = prepare_data(config.data, config.model.geometry)
+    if workers.use_gpu:
+        check_room(
+            workers.num_workers,
+            "lower workers.num_workers, or set workers.use_gpu to null (GPUs if there are any)",
+            resource="GPU",
+        )
+    units = split_units(config.data)
+    own = config.model.geometry
+    phases = [phase.geometry(own) for phase in config.training.phases.values()]
+    data = prepare_data(config.data, units, own, phases)
+    for where, progress in checkpoints.items():
+        progress.check_same_run(config.recipe, data.fingerprints, where)
+    try:
+        result = _fit_interruptibly(_create_trainer(config, data, units))
+    except (ray.exceptions.RayError, ray.train.TrainingFailedError) as error:
+        raise PipelineError(f"training failed: {as_pipeline_error(error)}") from error
+    if result.checkpoint is None:
+        raise PipelineError(
+            f"training ended without a checkpoint; see the logs under {config.run.storage_path}"
+        )
+    with result.checkpoint.as_directory() as directory:
+        progress = TrainingProgress.read(Path(directory))
+        _install(Path(directory), output, config)
+    return FitResult(
+        output,
+        read_manifest(output)["fingerprint"],
+        progress.position.num_steps,
+        progress.best_step if config.run.keep == "best" else None,
+    )
+
+
+def _check_parts(config: TrainConfig) -> None:
+    """Finds here what every worker would stumble over, after a minute and again at each retry.
+
+    Raises:
+        LexiconError: The lexicon is unknown or not what the model asks for.
+        CheckpointError: The weights of the perceptual network cannot be read.
+        PipelineError: `run.storage_path` is a file.
+    """
+    check_lexicon(config.model, load_lexicon(config))
+    create_perceptual_distance(config.training.perceptual)
+    storage = config.run.storage_path
+    if is_local(storage) and Path(local_path(storage)).is_file():
+        raise PipelineError(f"run.storage_path: {storage} is a file; give a directory")
+
+
+def _create_trainer(
+    config: TrainConfig, data: PreparedData, units: SplitUnits
+) -> ray.train.torch.TorchTrainer:
+    workers = config.workers
     use_gpu = has_gpu() if workers.use_gpu is None else workers.use_gpu
-    trainer = ray.train.torch.TorchTrainer(
+    return ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config={"config": config.to_mapping(), "data": data.to_mapping()},
-        datasets=data.ray_datasets(),
+        datasets=data.ray_datasets(units),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers.num_workers,
             use_gpu=use_gpu,
@@ -95,18 +152,6 @@ def fit_tokenizer(config: TrainConfig) -> FitResult:
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.run.keep_checkpoints),
         ),
     )
-    try:
-        result = _fit_interruptibly(trainer)
-    except (ray.exceptions.RayError, ray.train.TrainingFailedError) as error:
-        raise PipelineError(f"training failed: {as_pipeline_error(error)}") from error
-    if result.checkpoint is None:
-        raise PipelineError(
-            f"training ended without a checkpoint; see the logs under {config.run.storage_path}"
-        )
-    with result.checkpoint.as_directory() as directory:
-        progress = TrainingProgress.read(Path(directory))
-        _install(Path(directory), output, config)
-    return FitResult(output, read_manifest(output)["fingerprint"], progress.position.num_steps)
 
 
 def _fit_interruptibly(trainer: ray.train.torch.TorchTrainer) -> ray.train.Result:
@@ -149,14 +194,15 @@ def _finished(output: Path, config: TrainConfig) -> FitResult | None:
     return FitResult(output, read_manifest(output)["fingerprint"], None)
 
 
-def _check_checkpoints(config: TrainConfig) -> None:
-    """Refuses to continue the checkpoints of another recipe, before anything is started."""
+def _found_checkpoints(config: TrainConfig) -> dict[str, TrainingProgress]:
+    """How far the run's checkpoints are, by their places; a half-copied one is none."""
     root = f"{_absolute(config.run.storage_path)}/{config.run.name}"
     filesystem, path = fsspec.url_to_fs(root)
-    for progress in filesystem.glob(f"{path}/checkpoint_*/{PROGRESS_FILE}"):
-        recipe = json.loads(filesystem.cat_file(progress))["recipe"]
-        if recipe != config.recipe:
-            raise PipelineError(recipe_difference(recipe, config.recipe, root))
+    found = {}
+    for file in filesystem.glob(f"{path}/checkpoint_*/{PROGRESS_FILE}"):
+        with contextlib.suppress(ValueError, FileNotFoundError):
+            found[file.rpartition("/")[0]] = TrainingProgress.parse(filesystem.cat_file(file))
+    return found
 
 
 def _install(checkpoint: Path, output: Path, config: TrainConfig) -> None:

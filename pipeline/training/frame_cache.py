@@ -1,8 +1,8 @@
 """Decoded frames on disk: every video's frames as uint8, mapped into memory when they are read.
 
-    <directory>/index.json        recipe, hashes, and per video its facts and where its frames lie
-    <directory>/frames-00000.u8   raw frames [height, width, 3], one after the other
-    <directory>/frames-00001.u8   …
+    <directory>/index.json                 recipe, hashes, per video where its frames lie
+    <directory>/frames-<writer>-00000.u8   raw frames [height, width, 3], one after the other
+    <directory>/frames-<writer>-00001.u8   …
 
 The frames of a video are one sequence, whatever pieces they are stored in: a clip may begin at any
 of them. A directory that holds an index is complete.
@@ -165,6 +165,7 @@ class FrameCache:
         self.index = index
         self.num_frames = index.num_frames
         self._shards: dict[int, np.ndarray] = {}
+        self._ends: dict[int, Int64[np.ndarray, " pieces"]] = {}
 
     @classmethod
     def open(cls, directory: str | Path) -> FrameCache:
@@ -191,11 +192,6 @@ class FrameCache:
         """The videos that gave frames."""
         return self.index.videos
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """See `FrameIndex.fingerprint`."""
-        return self.index.fingerprint
-
     def stored_clips(
         self, videos: Int64[np.ndarray, " b"], grid_starts: Int64[np.ndarray, " b"]
     ) -> StoredClips:
@@ -208,11 +204,11 @@ class FrameCache:
         """Reads clips of `shape` (frames, height, width); the last frame of a short one repeats."""
         clips = np.empty((len(videos), *shape, 3), np.uint8)
         for row, (video, clip) in enumerate(zip(videos.tolist(), clips, strict=True)):
-            first_frame = 0
-            for piece in self._pieces(video):
+            num_real = views.num_real_frames(row, int(self.num_frames[video]), shape[0])
+            first = int(views.starts[row])
+            last = first + (num_real - 1) * int(views.strides[row])
+            for first_frame, piece in self._pieces(video, first, last):
                 copy_view(piece, first_frame, views, row, clip)
-                first_frame += len(piece)
-            num_real = views.num_real_frames(row, first_frame, shape[0])
             clip[num_real:] = clip[num_real - 1]
         return clips
 
@@ -221,13 +217,20 @@ class FrameCache:
         sizes = [(video.height_px, video.width_px) for video in self.videos]
         return np.array(sizes, np.int64).reshape(-1, 2).T
 
-    def _pieces(self, video: int) -> Iterator[UInt8[np.ndarray, "n height width 3"]]:
+    def _pieces(
+        self, video: int, first: int, last: int
+    ) -> Iterator[tuple[int, UInt8[np.ndarray, "n height width 3"]]]:
+        """The pieces that hold frames `first` to `last`, each with the number of its first one."""
         found = self.videos[video]
+        if video not in self._ends:
+            self._ends[video] = np.cumsum([piece.num_frames for piece in found.pieces])
+        ends = self._ends[video]
+        begin, end = np.searchsorted(ends, [first, last], side="right").tolist()
         shape = (found.height_px, found.width_px, 3)
-        for piece in found.pieces:
+        for piece, piece_end in zip(found.pieces[begin : end + 1], ends[begin:], strict=False):
             num_bytes = piece.num_frames * shape[0] * shape[1] * 3
             flat = self._shard(piece.shard)[piece.offset_bytes : piece.offset_bytes + num_bytes]
-            yield flat.reshape(piece.num_frames, *shape)
+            yield int(piece_end) - piece.num_frames, flat.reshape(piece.num_frames, *shape)
 
     def _shard(self, number: int) -> UInt8[np.ndarray, " num_bytes"]:
         if number not in self._shards:

@@ -16,6 +16,7 @@ import ray.data
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipeline.decoding.interface import DecodeConfig
 from pipeline.engine import (
     PROGRESS_INTERVAL_S,
     DecodeSpec,
@@ -48,8 +49,8 @@ def ensure_frame_cache(
 ) -> tuple[str, FrameIndex]:
     """The URI and the index of the cache of `units`, made now if it is not there yet.
 
-    A changed recipe, a changed video, one more or one fewer: another cache, in a directory of its
-    own. Nothing that is there is altered.
+    A changed recipe, a changed video, one more or one fewer, another limit on what a file may cost:
+    another cache, in a directory of its own. Nothing that is there is altered.
 
     Args:
         spec: As `whole_frames.segment_spec` gives it for `recipe`.
@@ -59,15 +60,11 @@ def ensure_frame_cache(
         PipelineError: Decoding failed for another reason than one video's fault, or the directory
             cannot be written to.
     """
-    uri = f"{_absolute(cache.directory)}/{cache_name(units, recipe)}"
+    uri = f"{_absolute(cache.directory)}/{cache_name(units, recipe, spec.settings.decode)}"
     index = _find(uri, cache)
     if index is not None:
-        logger.info(
-            "%d videos (and %d unusable ones) in the frame cache %s",
-            len(index.videos),
-            len(index.unusable),
-            uri,
-        )
+        logger.info("%d videos in the frame cache %s", len(index.videos), uri)
+        _warn_of_unusable(index, uri)
         return uri, index
     started_s = time.monotonic()
     is_small = sum(unit.size_bytes for unit in units) <= small_set_bytes
@@ -83,8 +80,7 @@ def ensure_frame_cache(
             f"the frame cache {uri} cannot be written: {error.strerror or error}; choose another "
             "cache.directory"
         ) from error
-    for video in index.unusable:
-        logger.warning("%s gives no frames: %s", video.uri, video.message)
+    _warn_of_unusable(index, uri)
     logger.info(
         "%d of %d videos decoded into the frame cache %s: %d frames, %.1f MB, %.1f s",
         len(index.videos),
@@ -97,12 +93,26 @@ def ensure_frame_cache(
     return uri, index
 
 
-def cache_name(units: Iterable[WorkUnit], recipe: FrameRecipe) -> str:
-    """Name of the directory: a hash of what is decoded and how."""
+def cache_name(units: Iterable[WorkUnit], recipe: FrameRecipe, decode: DecodeConfig) -> str:
+    """Name of the directory: a hash of what is decoded and how, and of what a file may cost."""
     videos = sorted(
         (unit.video_id, unit.fingerprint, *sorted(unit.attributes.items())) for unit in units
     )
-    return stable_id("frame cache", FORMAT_VERSION, recipe.to_yaml(), *videos)[:16]
+    limits = (decode.deadline_s, decode.max_pixels_per_frame, decode.max_file_bytes)
+    return stable_id("frame cache", FORMAT_VERSION, recipe.to_yaml(), limits, *videos)[:16]
+
+
+def _warn_of_unusable(index: FrameIndex, uri: str) -> None:
+    """Names every video that is not trained on, each time: what was wrong may have passed."""
+    for video in index.unusable:
+        logger.warning("%s gives no frames (%s): %s", video.uri, video.reason, video.message)
+    if index.unusable:
+        logger.warning(
+            "%d videos are left out of %s for good; mend them, or remove that directory to have "
+            "all videos tried again",
+            len(index.unusable),
+            uri,
+        )
 
 
 def _fill_in_process(

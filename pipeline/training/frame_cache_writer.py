@@ -54,7 +54,9 @@ class FrameCacheWriter:
     """Collects the records of the decode stage (or frames made in memory) into one directory.
 
     Memory holds the index alone. Frames of a video that fails after its first segments stay in
-    their shard, unreachable: a few dead bytes instead of a second pass over everything.
+    their shard, unreachable: a few dead bytes instead of a second pass over everything. Shards have
+    names of this writer's own: two may fill one remote directory, and the shards of whichever index
+    is there last are all there.
     """
 
     def __init__(self, directory: Path, recipe: FrameRecipe, *, shard_bytes: int = 2**30) -> None:
@@ -63,6 +65,7 @@ class FrameCacheWriter:
         self.recipe = recipe
         self.num_videos = 0
         self._shard_bytes = shard_bytes
+        self._token = uuid.uuid4().hex[:12]
         self._videos: dict[str, _OpenVideo] = {}
         self._shards: list[Shard] = []
         self._file: BinaryIO | None = None
@@ -118,7 +121,7 @@ class FrameCacheWriter:
         pixels = np.ascontiguousarray(frames)
         num_frames, height_px, width_px, _ = pixels.shape
         if self._file is None:
-            self._file = (self.directory / _shard_name(len(self._shards))).open("wb")
+            self._file = (self.directory / self._shard_name()).open("wb")
         piece = FramePiece(len(self._shards), self._num_bytes, num_frames)
         self._file.write(pixels.data)
         self._digest.update(pixels.data)
@@ -136,12 +139,16 @@ class FrameCacheWriter:
         self._file.close()
         self._shards.append(
             Shard(
-                file=_shard_name(len(self._shards)),
+                file=self._shard_name(),
                 num_bytes=self._num_bytes,
                 sha256=self._digest.hexdigest(),
             )
         )
         self._file, self._num_bytes, self._digest = None, 0, hashlib.sha256()
+
+    def _shard_name(self) -> str:
+        """Name of the shard that is open, or of the next one."""
+        return f"frames-{self._token}-{len(self._shards):05d}.u8"
 
 
 @contextlib.contextmanager
@@ -185,10 +192,6 @@ def _locked(directory: Path, flags: int = 0) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _shard_name(number: int) -> str:
-    return f"frames-{number:05d}.u8"
 
 
 def _order(video: _OpenVideo) -> tuple[str, str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import shutil
 import tempfile
 import time
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from pipeline.errors import PipelineError
 from pipeline.training.config import TrainConfig
-from pipeline.training.evaluation import evaluate, reconstruction_pictures
+from pipeline.training.evaluation import evaluate, reconstruction_pictures, share_of_worker
 from pipeline.training.parallel import num_workers, worker_rank
 from pipeline.training.prepared_data import PreparedData
 from pipeline.training.run_log import RunLog
@@ -83,6 +82,7 @@ class _TrainingRun:
         self.meter = UsageMeter(
             config.model.num_spatial_words, config.model.num_temporal_words, device
         )
+        self._is_finite = torch.ones((), dtype=torch.bool, device=device)
         torch.manual_seed(_seed_of(config.training.seed, worker_rank()))
         self.log = self._restore()
         self.held_out = data.evaluation_clips(config.model.geometry) if config.evaluation else None
@@ -93,42 +93,37 @@ class _TrainingRun:
         every = self.config.run
         for report in self.trainer.run(self._batches):
             self._count(report)
-            num_steps = report.position.num_steps
-            is_end_of_phase = self.trainer.position.phase_index != report.position.phase_index
-            if num_steps % every.log_every_steps == 0 or is_end_of_phase:
+            is_checkpoint = self._is_due(every.checkpoint_every_steps, report)
+            # A checkpoint begins a new count of words: what is lost with a run is counted again.
+            if is_checkpoint or self._is_due(every.log_every_steps, report):
                 self._log(report)
             evaluation = self.config.evaluation
-            if evaluation is not None and (
-                num_steps % evaluation.every_steps == 0 or is_end_of_phase
-            ):
+            if evaluation is not None and self._is_due(evaluation.every_steps, report):
                 self._evaluate(report)
-            if num_steps % every.checkpoint_every_steps == 0 or is_end_of_phase:
+            if is_checkpoint:
                 self._checkpoint()
         if self.log is not None:
             self.log.close()
 
+    def _is_due(self, every_steps: int, report: StepReport) -> bool:
+        """Whether it is time for something: every so many steps and at the end of a phase."""
+        is_end_of_phase = self.trainer.position.phase_index != report.position.phase_index
+        return report.position.num_steps % every_steps == 0 or is_end_of_phase
+
     def _restore(self) -> RunLog | None:
         """Goes on from the last checkpoint, if there is one; the first worker's log."""
-        self.progress = TrainingProgress(
-            self.trainer.position, self.config.recipe, num_workers=num_workers()
-        )
+        frames = self.data.fingerprints
+        self.progress = TrainingProgress(self.trainer.position, self.config.recipe, frames)
         restored = ray.train.get_checkpoint()
         if restored is None:
             return self._create_log(None)
         with restored.as_directory() as path:
-            found = load_checkpoint(Path(path), self.trainer, self.config.recipe)
+            found = load_checkpoint(Path(path), self.trainer, self.config.recipe, frames)
             log = self._create_log(Path(path))
             best = Path(path) / BEST_DIRECTORY
             if best.exists() and worker_rank() == 0:
                 shutil.copytree(best, self.directory / BEST_DIRECTORY)
-        self.progress = dataclasses.replace(
-            found, num_restores=found.num_restores + 1, num_workers=num_workers()
-        )
-        if found.num_workers != num_workers():
-            self._say(
-                f"the checkpoint is of {found.num_workers} workers, now there are {num_workers()}: "
-                "the run goes on, but not as it would have"
-            )
+        self.progress = dataclasses.replace(found, num_restores=found.num_restores + 1)
         self._say(f"continuing at step {found.position.num_steps}")
         return log
 
@@ -154,26 +149,22 @@ class _TrainingRun:
             world_size=num_workers(),
             shard=None if is_cached else ray.train.get_dataset_shard("train"),
         )
-        return source.batches(position.phase_step * phase.accumulation_steps)
+        return source.batches(
+            position.phase_step * phase.accumulation_steps,
+            (phase.num_steps - position.phase_step) * phase.accumulation_steps,
+        )
 
     def _count(self, report: StepReport) -> None:
         for tokens in report.tokens:
             self.meter.add(tokens)
             self._logged_clips += len(tokens) * num_workers()
+        self._is_finite &= (report.losses["total"] + report.gradient_norm).isfinite()
 
     def _log(self, report: StepReport) -> None:
-        """One line; all workers' use of the codebooks since the last one.
-
-        Raises:
-            PipelineError: The loss is no longer a number.
-        """
+        """One line; all workers' use of the codebooks since the last one."""
+        self._check_finite(report)
         statistics = dict(zip(("spatial", "temporal"), self.meter.read(), strict=True))
         loss = report.losses["total"].item()
-        if not math.isfinite(loss):
-            raise PipelineError(
-                f"the loss is {loss} after {report.position.num_steps} steps; lower "
-                "training.optimizer.learning_rate or gradient_clip_norm, or lengthen the warm-up"
-            )
         now_s = time.monotonic()
         clips_per_s = self._logged_clips / (now_s - self._logged_s)
         self._logged_s, self._logged_clips = now_s, 0
@@ -196,9 +187,24 @@ class _TrainingRun:
             f"{clips_per_s:.1f} clips/s"
         )
 
+    def _check_finite(self, report: StepReport) -> None:
+        """Lets no step go on to a checkpoint after a loss or gradient that is no number.
+
+        Raises:
+            PipelineError: There was one.
+        """
+        if not self._is_finite.item():
+            raise PipelineError(
+                "a loss or a gradient is no longer a number: after "
+                f"{report.position.num_steps} steps the loss is {report.losses['total'].item():g} "
+                f"and the gradient's norm {report.gradient_norm.item():g}; lower "
+                "training.optimizer.learning_rate or gradient_clip_norm, or lengthen the warm-up"
+            )
+
     def _evaluate(self, report: StepReport) -> None:
         """Looks at the held-out clips and keeps the weights if none were better."""
         assert self.config.evaluation is not None
+        self._check_finite(report)
         settings, step = self.config.evaluation, report.position.num_steps
         self.trainer.copy_weights_to(self.kept)
         result = evaluate(
@@ -208,11 +214,7 @@ class _TrainingRun:
             perceptual=self.trainer.perceptual,
             with_images=self.config.training.trains_images,
         )
-        score = result.score(settings.best_metric)
-        if self.progress.best_score is None or score > self.progress.best_score:
-            self.progress = dataclasses.replace(self.progress, best_score=score, best_step=step)
-            if worker_rank() == 0:
-                self.kept.save_pretrained(self.directory / BEST_DIRECTORY)
+        self._keep_if_best(result.score(settings.best_metric), report)
         if self.log is None or self.held_out is None:
             return
         self._say(f"held-out clips after {step} steps: {result.describe()}")
@@ -222,13 +224,29 @@ class _TrainingRun:
             pictures = reconstruction_pictures(self.kept, shown, self.trainer.device)
             self.log.pictures(step, pictures)
 
+    def _keep_if_best(self, score: float, report: StepReport) -> None:
+        """What was best before the discriminator took part is forgotten when it does."""
+        found, position = self.progress, report.position
+        settings = self.config.training.phases[report.phase].adversarial
+        is_adversarial = settings is not None and settings.is_active_at(position.phase_step - 1)
+        is_forgotten = is_adversarial and not found.best_is_adversarial
+        if found.best_score is not None and not is_forgotten and score <= found.best_score:
+            return
+        self.progress = dataclasses.replace(
+            found,
+            best_score=score,
+            best_step=position.num_steps,
+            best_is_adversarial=is_adversarial,
+        )
+        if worker_rank() == 0:
+            self.kept.save_pretrained(self.directory / BEST_DIRECTORY)
+
     def _held_out_batches(self, batch_size: int) -> Iterator[Tensor]:
         """This worker's part of the held-out clips."""
         assert self.held_out is not None
-        bounds = np.linspace(0, len(self.held_out), num_workers() + 1).round().astype(int)
-        first, end = bounds[worker_rank()], bounds[worker_rank() + 1]
-        for start in range(first, end, batch_size):
-            yield self.held_out[start : min(start + batch_size, end)]
+        share = share_of_worker(len(self.held_out))
+        for start in share[::batch_size]:
+            yield self.held_out[start : min(start + batch_size, share.stop)]
 
     def _checkpoint(self) -> None:
         """Reports to Ray Train; the first worker's files are what is kept."""

@@ -27,13 +27,14 @@ class LossConfig(StrictConfig):
         squared_error: Weight of the mean squared error over pixels in [-1, 1].
         absolute_error: Weight of the mean absolute error.
         perceptual: Weight of the perceptual distance; needs a network in `training.perceptual`.
-        quantizer: Weight of both quantisers' commitment, codebook and entropy terms.
+        quantizer: Weight of both quantisers' commitment, codebook and entropy terms; never 0:
+            nothing else trains the codebooks.
     """
 
     squared_error: float = pydantic.Field(default=1.0, ge=0)
     absolute_error: float = pydantic.Field(default=0.0, ge=0)
     perceptual: float = pydantic.Field(default=0.0, ge=0)
-    quantizer: float = pydantic.Field(default=0.1, ge=0)
+    quantizer: float = pydantic.Field(default=0.1, gt=0)
 
     @pydantic.model_validator(mode="after")
     def _something_is_reconstructed(self) -> LossConfig:
@@ -68,9 +69,7 @@ def tokenizer_losses(
     if config.perceptual:
         assert perceptual is not None, "TrainerConfig refuses a weight without a network"
         losses["perceptual"] = perceptual(video, reconstruction, seed=seed).mean()
-    if config.quantizer:
-        losses["quantizer"] = output.quantizer_loss
-    return losses
+    return losses | {"quantizer": output.quantizer_loss}
 
 
 def weighted_sum(

@@ -23,8 +23,9 @@ class PhaseConfig(StrictConfig):
 
     Attributes:
         num_steps: Optimiser steps of the phase.
-        time_limit_s: End the phase after so many seconds of training even if steps remain; the
-            learning rate follows whichever of the two is further on. Null: no limit.
+        time_limit_s: End the phase after so many seconds of its steps (waiting for clips
+            included; evaluation and checkpoints not) even if steps remain; the learning rate
+            follows whichever of the two is further on. Null: no limit.
         num_frames: Frames per clip: 1 trains image mode, null takes the model's own clip length.
         batch_size_per_worker: Clips of one forward pass on each worker.
         accumulation_steps: Forward passes whose gradients are averaged for one optimiser step.
@@ -47,6 +48,16 @@ class PhaseConfig(StrictConfig):
     reset_optimizer: bool = False
     loss: LossConfig = LossConfig()
     adversarial: AdversarialConfig | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _the_discriminator_takes_part(self) -> PhaseConfig:
+        settings = self.adversarial
+        if settings is not None and settings.weight and settings.start_step >= self.num_steps:
+            raise ValueError(
+                f"adversarial.start_step is {settings.start_step}, but the phase has num_steps = "
+                f"{self.num_steps}: its discriminator would never take part; lower start_step"
+            )
+        return self
 
     @property
     def is_image(self) -> bool:
@@ -71,7 +82,7 @@ class TrainingPosition:
     Attributes:
         phase_index: The phase that the next step belongs to; the number of phases if all are done.
         phase_step: Optimiser steps done in it.
-        phase_elapsed_s: Seconds of training spent in it, over all attempts.
+        phase_elapsed_s: Seconds that these steps took.
         num_steps: Optimiser steps done in the whole run.
     """
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import ray.data
 
@@ -25,28 +26,39 @@ from sweettok.strict_config import StrictConfig
 logger = logging.getLogger(__name__)
 
 
+class SplitUnits(NamedTuple):
+    """The listed videos, sorted by URI; none is in both parts.
+
+    Attributes:
+        training: Those to train on.
+        held_out: Those to evaluate on.
+    """
+
+    training: list[WorkUnit]
+    held_out: list[WorkUnit]
+
+
 class PreparedData(StrictConfig):
     """What workers need to open their clips: settings and places, no pixels.
 
     Attributes:
         config: The settings.
-        geometry: Size of the video clips that the data was prepared for.
+        geometry: Size of the model's own video clips.
         training_cache, validation_cache: URIs of the caches, where there are any.
-        fingerprint: Hash of the cached training frames; null for a stream.
+        fingerprints: Hashes of the cached frames, "training" and "held-out", where there are any.
     """
 
     config: DataConfig
     geometry: ClipGeometry
     training_cache: str | None
     validation_cache: str | None
-    fingerprint: str | None
+    fingerprints: dict[str, str]
 
-    def ray_datasets(self) -> dict[str, ray.data.Dataset]:
+    def ray_datasets(self, units: SplitUnits) -> dict[str, ray.data.Dataset]:
         """What Ray Train has to split over the workers: the stream, or nothing with a cache."""
         if self.training_cache is not None:
             return {}
-        units, _ = split_units(self.config)
-        return {"train": streamed_windows(units, self.config, self.geometry)}
+        return {"train": streamed_windows(units.training, self.config, self.geometry)}
 
     def clip_source(
         self,
@@ -63,7 +75,7 @@ class PreparedData(StrictConfig):
         Args:
             geometry: Size of the clips; `num_frames` may be 1, for images.
             batch_size: Clips per step of this worker.
-            shard: This worker's part of `ray_datasets()["train"]`; with a cache None.
+            shard: This worker's part of `ray_datasets(…)["train"]`; with a cache None.
 
         Raises:
             SourceError: There is no clip of this geometry.
@@ -100,34 +112,54 @@ class PreparedData(StrictConfig):
         return EvaluationClips(cache, self.config.clips, geometry, validation.max_clips)
 
 
-def prepare_data(config: DataConfig, geometry: ClipGeometry) -> PreparedData:
-    """Lists the videos, holds some out, and makes the frame caches that are not there yet.
+def prepare_data(
+    config: DataConfig,
+    units: SplitUnits,
+    geometry: ClipGeometry,
+    training_geometries: Iterable[ClipGeometry] | None = None,
+) -> PreparedData:
+    """Makes the frame caches that are not there yet, and looks whether they hold what is wanted.
 
     Call it in the driver, connected to Ray.
 
+    Args:
+        config: The settings.
+        units: What `split_units` gave for them.
+        geometry: Size of the model's own video clips.
+        training_geometries: Sizes of all clips that will be asked for; None: `geometry` alone.
+
     Raises:
-        SourceError: Nothing can be listed, held out or cut.
+        SourceError: There is no clip of one of these sizes, or none held out.
         PipelineError: Decoding failed for another reason than one video's fault.
     """
-    training, held_out = split_units(config)
-    training_cache = validation_cache = fingerprint = None
+    config = _with_limited_part(config, geometry)
+    training_cache = validation_cache = None
+    fingerprints: dict[str, str] = {}
     if config.cache is not None:
         recipe = FrameRecipe.for_training(config, geometry)
-        training_cache, index = _build(training, recipe, config, config.source, config.cache)
-        grid = training_grid(index, config, geometry)
-        logger.info("%d training clips per epoch from %d videos", len(grid), len(index.videos))
-        fingerprint = index.fingerprint
+        training_cache, index = _build(units.training, recipe, config, config.source, config.cache)
+        for wanted in dict.fromkeys(training_geometries or (geometry,)):
+            logger.info(
+                "%d training clips of %d frames per epoch from %d videos",
+                len(training_grid(index, config, wanted)),
+                wanted.num_frames,
+                len(index.videos),
+            )
+        fingerprints["training"] = index.fingerprint
     if config.validation is not None:
         assert config.validation_cache is not None, "checked by DataConfig"
         recipe = FrameRecipe.for_evaluation(config, geometry)
         source = config.validation.source or config.source
-        validation_cache, _ = _build(held_out, recipe, config, source, config.validation_cache)
+        validation_cache, index = _build(
+            units.held_out, recipe, config, source, config.validation_cache
+        )
+        fingerprints["held-out"] = index.fingerprint
     prepared = PreparedData(
         config=config,
         geometry=geometry,
         training_cache=training_cache,
         validation_cache=validation_cache,
-        fingerprint=fingerprint,
+        fingerprints=fingerprints,
     )
     held_out_clips = prepared.evaluation_clips(geometry)
     if held_out_clips is not None:
@@ -135,8 +167,8 @@ def prepare_data(config: DataConfig, geometry: ClipGeometry) -> PreparedData:
     return prepared
 
 
-def split_units(config: DataConfig) -> tuple[list[WorkUnit], list[WorkUnit]]:
-    """The training videos and the held-out ones, sorted by URI; no video is among both.
+def split_units(config: DataConfig) -> SplitUnits:
+    """Lists the videos and holds some out.
 
     Raises:
         SourceError: Nothing can be listed, or one of the two sets would be empty.
@@ -144,7 +176,7 @@ def split_units(config: DataConfig) -> tuple[list[WorkUnit], list[WorkUnit]]:
     units = [WorkUnit.from_listed(video) for video in list_videos(config.source)]
     validation = config.validation
     if validation is None:
-        return units, []
+        return SplitUnits(units, [])
     if validation.source is not None:
         held_out = [WorkUnit.from_listed(video) for video in list_videos(validation.source)]
         apart = {unit.video_id for unit in held_out}
@@ -158,7 +190,20 @@ def split_units(config: DataConfig) -> tuple[list[WorkUnit], list[WorkUnit]]:
             f"of {len(units)} listed videos {len(training)} would be left to train on and "
             f"{len(held_out)} held out; change data.validation"
         )
-    return training, held_out
+    return SplitUnits(training, held_out)
+
+
+def _with_limited_part(config: DataConfig, geometry: ClipGeometry) -> DataConfig:
+    """Settings in which `max_clips_per_video` names one part of a video for clips of any length.
+
+    Without a hop, the grid of images is every frame: the first k of them would be all that a phase
+    of images sees of a video that gives k clips.
+    """
+    clips = config.clips
+    if clips.max_clips_per_video is None or clips.hop_frames is not None:
+        return config
+    clips = clips.model_copy(update={"hop_frames": geometry.num_frames})
+    return config.model_copy(update={"clips": clips})
 
 
 def _place(unit: WorkUnit) -> float:

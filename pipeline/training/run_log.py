@@ -43,8 +43,7 @@ class RunLog:
             self.path.write_text("", encoding="utf-8")
         self._writer = None
         if tensorboard is not None:
-            purged = num_steps + 1 if restored is not None else None
-            self._writer = SummaryWriter(tensorboard, purge_step=purged)
+            self._writer = SummaryWriter(tensorboard, purge_step=num_steps + 1)
 
     def scalars(self, kind: str, phase: str, step: int, values: Mapping[str, float]) -> None:
         """One line of `values` after `step` optimiser steps.

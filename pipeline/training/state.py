@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import PipelineError
-from pipeline.training.parallel import gather_rows, num_workers, worker_rank
+from pipeline.training.parallel import gather_rows, worker_rank
 from pipeline.training.phases import TrainingPosition
 from pipeline.training.tensor_names import prefixed, without_prefix
 from pipeline.training.trainer import Trainer
@@ -40,29 +40,63 @@ class TrainingProgress:
     Attributes:
         position: Phase and step.
         recipe: The run's `TrainConfig.recipe`.
-        num_workers: Workers that made the checkpoint.
+        frames: Hashes of the frames that it works with, as `PreparedData.fingerprints`.
         num_restores: How often the run went on from a checkpoint.
         best_score: The best evaluation so far, more is better; None before the first.
         best_step: Optimiser steps done at that evaluation.
+        best_is_adversarial: Whether a discriminator had its part in it.
     """
 
     position: TrainingPosition
     recipe: dict[str, Any]
-    num_workers: int = 1
+    frames: dict[str, str]
     num_restores: int = 0
     best_score: float | None = None
     best_step: int | None = None
+    best_is_adversarial: bool = False
 
     @classmethod
     def read(cls, directory: Path) -> TrainingProgress:
         """The progress of the checkpoint in `directory`."""
-        values = json.loads((directory / PROGRESS_FILE).read_text("utf-8"))
-        return cls(**values | {"position": TrainingPosition(**values["position"])})
+        return cls.parse((directory / PROGRESS_FILE).read_bytes())
+
+    @classmethod
+    def parse(cls, text: bytes) -> TrainingProgress:
+        """The progress that a file's `text` tells.
+
+        Raises:
+            ValueError: It is half-written, or no progress.
+        """
+        try:
+            values = json.loads(text)
+            return cls(**values | {"position": TrainingPosition(**values["position"])})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not the progress of a run: {error}") from error
 
     def write(self, directory: Path) -> None:
         """The inverse of `read`."""
         text = json.dumps(dataclasses.asdict(self), indent=2) + "\n"
         (directory / PROGRESS_FILE).write_text(text, encoding="utf-8")
+
+    def check_same_run(self, recipe: dict[str, Any], frames: dict[str, str], where: str) -> None:
+        """Refuses to go on with other settings or other frames.
+
+        Raises:
+            PipelineError: They differ from this progress.
+        """
+        if self.recipe != recipe:
+            raise PipelineError(recipe_difference(self.recipe, recipe, where))
+        if self.frames != frames:
+            kinds = [
+                kind
+                for kind in sorted(self.frames.keys() | frames.keys())
+                if self.frames.get(kind) != frames.get(kind)
+            ]
+            raise PipelineError(
+                f"{where} belongs to a run with other {' and '.join(kinds)} frames: videos were "
+                "added, removed, changed, or could not be read; restore them, or choose another "
+                "run.name and run.output"
+            )
 
 
 def training_tensors(trainer: Trainer) -> dict[str, Tensor]:
@@ -81,22 +115,19 @@ def save_checkpoint(
     progress.write(directory)
 
 
-def load_checkpoint(directory: Path, trainer: Trainer, recipe: dict[str, Any]) -> TrainingProgress:
+def load_checkpoint(
+    directory: Path, trainer: Trainer, recipe: dict[str, Any], frames: dict[str, str]
+) -> TrainingProgress:
     """Restores the trainer and this worker's random state; returns how far the run was.
 
-    With another number of workers than before, the run goes on, but not as it would have: every
-    worker's share of the data and its random state change.
-
     Raises:
-        PipelineError: The checkpoint belongs to another recipe.
+        PipelineError: The checkpoint belongs to another recipe or to other frames.
     """
     progress = TrainingProgress.read(directory)
-    if progress.recipe != recipe:
-        raise PipelineError(recipe_difference(progress.recipe, recipe, str(directory)))
+    progress.check_same_run(recipe, frames, str(directory))
     tensors = safetensors.torch.load_file(directory / _TENSORS_FILE)
     trainer.load_state_tensors(tensors, progress.position)
-    if progress.num_workers == num_workers():
-        _restore_random_state(without_prefix(_RANDOM, tensors), trainer.device)
+    _restore_random_state(without_prefix(_RANDOM, tensors), trainer.device)
     return progress
 
 

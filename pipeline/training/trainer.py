@@ -155,16 +155,25 @@ class Trainer:
             phase, index = self.phase, self.position.phase_index
             with contextlib.closing(_as_generator(batches_of_phase(self))) as batches:
                 while self.position.phase_index == index:
+                    began_s = time.monotonic()
                     chosen = list(islice(batches, phase.accumulation_steps))
                     if len(chosen) < phase.accumulation_steps:
                         raise PipelineError(
                             f"no more training clips at step {self.position.phase_step} of phase "
                             f"{self.phase_name!r}; add videos or use fewer workers"
                         )
-                    yield self.step(chosen)
+                    yield self.step(chosen, began_s=began_s)
 
-    def step(self, batches: Sequence[UInt8[Tensor, "b t h w c"]]) -> StepReport:
-        """One optimiser step over `accumulation_steps` batches of clips."""
+    def step(
+        self, batches: Sequence[UInt8[Tensor, "b t h w c"]], *, began_s: float | None = None
+    ) -> StepReport:
+        """One optimiser step over `accumulation_steps` batches of clips.
+
+        Args:
+            batches: The clips, uint8 RGB.
+            began_s: When the step began, on the monotonic clock; None: now.
+        """
+        began_s = time.monotonic() if began_s is None else began_s
         phase, name, rate = self.phase, self.phase_name, rate_at(self.phase, self.position)
         self.optimizer.zero_gradients()
         active = self._active_adversary()
@@ -179,7 +188,7 @@ class Trainer:
             active[0].optimizer.step(rate=rate)
         if self.average is not None:
             self.average.update()
-        self.position = self.position.after_step(self._elapsed_s(phase))
+        self.position = self.position.after_step(self._elapsed_s(phase, began_s))
         report = StepReport(
             phase=name,
             position=self.position,
@@ -237,7 +246,6 @@ class Trainer:
         self._begin_phase(is_new=False)
 
     def _begin_phase(self, *, is_new: bool) -> None:
-        self._began_s = time.monotonic() - self.position.phase_elapsed_s
         if self.is_done:
             return
         phase = self.phase
@@ -315,9 +323,11 @@ class Trainer:
             dtype=self.dtype,
         )
 
-    def _elapsed_s(self, phase: PhaseConfig) -> float:
-        """Seconds since the phase began; the first worker's if they decide when it ends."""
-        elapsed_s = time.monotonic() - self._began_s
+    def _elapsed_s(self, phase: PhaseConfig, began_s: float) -> float:
+        """Seconds that the phase's steps took; the first worker's if they decide when it ends."""
+        if phase.time_limit_s is not None and self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # or a step would take no time
+        elapsed_s = self.position.phase_elapsed_s + time.monotonic() - began_s
         return elapsed_s if phase.time_limit_s is None else first_worker_s(elapsed_s, self.device)
 
 

@@ -33,7 +33,7 @@ class TrainerConfig(StrictConfig):
     perceptual: PerceptualConfig = PerceptualConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     discriminator_optimizer: OptimizerConfig = OptimizerConfig()
-    seed: int = 0
+    seed: int = pydantic.Field(default=0, ge=0)
 
     @pydantic.model_validator(mode="after")
     def _parts_fit(self) -> TrainerConfig:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sweettok.benchmarking.comparison import ComparisonConfig, compare_encoders
 from sweettok.benchmarking.report import as_json, comparison_table, sweep_table
-from sweettok.benchmarking.sweep import SweepConfig, sweep
+from sweettok.benchmarking.sweep import SweepConfig, SweepRow, sweep
 from sweettok.config import SweetTokConfig
 from sweettok.strict_config import StrictConfig
 
@@ -28,11 +28,14 @@ class BenchmarkConfig(StrictConfig):
 
 
 def run_benchmark(config: BenchmarkConfig) -> str:
-    """Measures, writes the JSON file and returns the tables as text."""
+    """Measures and returns the tables as text; the JSON file is written after every measurement."""
     comparison = compare_encoders(config.model, config.comparison) if config.comparison else None
-    rows = sweep(config.model, config.sweep) if config.sweep else []
     path = Path(config.output)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(as_json(comparison, rows), encoding="utf-8")
+    path.write_text(as_json(comparison, []), encoding="utf-8")
+    rows: list[SweepRow] = []
+    for row in sweep(config.model, config.sweep) if config.sweep else ():
+        rows.append(row)
+        path.write_text(as_json(comparison, rows), encoding="utf-8")
     tables = [comparison_table(comparison)] if comparison else []
     return "\n\n".join(tables + ([sweep_table(rows)] if rows else []))

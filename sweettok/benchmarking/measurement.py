@@ -65,10 +65,12 @@ def time_alternating(
     }
 
 
-def matrix_product(device: torch.device | str, dtype: torch.dtype) -> tuple[Callable[[], Any], int]:
-    """A square matrix product large enough to reach the device's rate, and its FLOPs."""
+def matrix_product(
+    device: torch.device | str, dtype: torch.dtype, edge: int | None = None
+) -> tuple[Callable[[], Any], int]:
+    """A square matrix product, by default as large as the device's rate asks, and its FLOPs."""
     device = torch.device(device)
-    edge = MATRIX_EDGE_CUDA if device.type == "cuda" else MATRIX_EDGE_CPU
+    edge = edge or (MATRIX_EDGE_CUDA if device.type == "cuda" else MATRIX_EDGE_CPU)
     matrix = torch.randn(edge, edge, device=device, dtype=dtype)
     return lambda: matrix @ matrix, 2 * edge**3
 

@@ -1,8 +1,9 @@
 """Peak memory of one encoding, in a process of its own: a maximum never falls again.
 
-    python -m sweettok.benchmarking.memory ours config.yaml
+    python -m sweettok.benchmarking.memory ours subject.yaml 1
 
-prints two numbers, in bytes: resident memory with the model loaded, and the peak after one clip.
+(the side, a `MemorySubject`, the number of threads) prints two numbers, in bytes: resident memory
+with the model loaded, and the peak after one clip.
 """
 
 from __future__ import annotations
@@ -18,10 +19,23 @@ from typing import Any
 
 import torch
 
+from sweettok.benchmarking.restatement import GraphConfig
 from sweettok.config import SweetTokConfig
-from sweettok.strict_config import load_config
+from sweettok.strict_config import StrictConfig, load_config
 
 _KIB = 1024
+
+
+class MemorySubject(StrictConfig):
+    """What the measuring process builds.
+
+    Attributes:
+        model: Sizes of the tokenizer.
+        graph: Sizes of the restatement's graphs.
+    """
+
+    model: SweetTokConfig
+    graph: GraphConfig
 
 
 @dataclass(frozen=True)
@@ -42,14 +56,14 @@ class PeakMemory:
         return self.peak_bytes - self.loaded_bytes
 
 
-def peak_memory(side: str, config: SweetTokConfig, num_edges: int) -> PeakMemory:
+def peak_memory(side: str, subject: MemorySubject) -> PeakMemory:
     """Runs one encoding of `side` ("ours" or "restatement") in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.yaml"
-        path.write_text(config.to_yaml(), encoding="utf-8")
+        path = Path(folder) / "subject.yaml"
+        path.write_text(subject.to_yaml(), encoding="utf-8")
         command = [sys.executable, "-m", "sweettok.benchmarking.memory", side, str(path)]
         run = subprocess.run(
-            [*command, str(num_edges), str(torch.get_num_threads())],
+            [*command, str(torch.get_num_threads())],
             check=True,
             capture_output=True,
             text=True,
@@ -58,11 +72,12 @@ def peak_memory(side: str, config: SweetTokConfig, num_edges: int) -> PeakMemory
     return PeakMemory(loaded, peak)
 
 
-def _encode_once(side: str, config: SweetTokConfig, num_edges: int) -> tuple[int, int]:
+def _encode_once(side: str, subject: MemorySubject) -> tuple[int, int]:
     from sweettok.benchmarking.subjects import encoder_of, random_lexicon, random_video
 
-    encode: Callable[[Any], Any] = encoder_of(side, config, random_lexicon(config, num_edges))
-    video = random_video(config.geometry, batch=1)
+    lexicon = random_lexicon(subject.model, subject.graph)
+    encode: Callable[[Any], Any] = encoder_of(side, subject.model, lexicon, subject.graph)
+    video = random_video(subject.model.geometry, batch=1)
     loaded = _resident_bytes()
     encode(video)
     return loaded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB
@@ -73,9 +88,9 @@ def _resident_bytes() -> int:
     return int(pages) * resource.getpagesize()
 
 
-def _main(side: str, path: str, num_edges: str, num_threads: str) -> None:
+def _main(side: str, path: str, num_threads: str) -> None:
     torch.set_num_threads(int(num_threads))
-    loaded, peak = _encode_once(side, load_config(SweetTokConfig, path), int(num_edges))
+    loaded, peak = _encode_once(side, load_config(MemorySubject, path))
     sys.stdout.write(f"{loaded} {peak}\n")
 
 

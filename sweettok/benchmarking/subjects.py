@@ -6,27 +6,27 @@ Speed does not depend on what the weights and the words are, only on how many th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sweettok.benchmarking.restatement import PlainEncoding
+from sweettok.benchmarking.restatement import GraphConfig, PlainEncoding
 from sweettok.config import SweetTokConfig
 from sweettok.geometry import ClipGeometry
 from sweettok.lexicon import Lexicon, Vocabulary
 from sweettok.model import SweetTok
 from sweettok.patches import NUM_CHANNELS
 
-Side = Literal["ours", "restatement"]
 
-
-def encoder_of(side: str, config: SweetTokConfig, lexicon: Lexicon) -> Callable[[Tensor], Any]:
+def encoder_of(
+    side: str, config: SweetTokConfig, lexicon: Lexicon, graph: GraphConfig
+) -> Callable[[Tensor], Any]:
     """The encoding of one side, in inference mode, as a function of a video in [-1, 1]."""
     if side == "ours":
         return SweetTok(config, lexicon).eval().encode
-    return PlainEncoding(config, lexicon).eval()
+    return PlainEncoding(config, lexicon, graph).eval()
 
 
 def random_video(
@@ -37,15 +37,15 @@ def random_video(
     return torch.rand(batch, NUM_CHANNELS, *size, device=device) * 2 - 1
 
 
-def random_lexicon(config: SweetTokConfig, num_edges: int) -> Lexicon:
-    """As many words as `config` asks for, with about `num_edges` random edges per codebook."""
+def random_lexicon(config: SweetTokConfig, graph: GraphConfig) -> Lexicon:
+    """As many words as `config` asks for, with about as many random edges as `graph` says."""
     return Lexicon(
         name="random",
         spatial=_random_vocabulary(
-            ("noun", "adjective"), config.num_spatial_words, config, num_edges
+            ("noun", "adjective"), config.num_spatial_words, config, graph.num_spatial_edges
         ),
         temporal=_random_vocabulary(
-            ("verb", "adverb"), config.num_temporal_words, config, num_edges
+            ("verb", "adverb"), config.num_temporal_words, config, graph.num_temporal_edges
         ),
         text_encoder="random",
     )

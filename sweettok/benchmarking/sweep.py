@@ -1,6 +1,8 @@
 """Our encoder over batch sizes and precisions of one device: speed, share of its rate, ids changed.
 
 Made for a GPU; on a CPU the same code runs float32, where the device has no other fast precision.
+Every combination is compiled afresh: shapes are static, and the compiler keeps no more than eight
+graphs of one function.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sweettok.benchmarking.measurement import count_flops, matrix_product, time_alternating
+from sweettok.benchmarking.restatement import GraphConfig
 from sweettok.benchmarking.subjects import random_lexicon, random_video
 from sweettok.config import SweetTokConfig
 from sweettok.model import SweetTok
@@ -32,19 +35,21 @@ class SweepConfig(StrictConfig):
         device: "cuda", "cpu", or "auto": the GPU where there is one.
         batch_sizes: Clips per call.
         precisions: float32, float32 with TensorFloat-32 products, bfloat16 autocast.
-        compile: Whether the encoder runs through `torch.compile(fullgraph=True)`.
+        compiler: Backend of `torch.compile(fullgraph=True)`, null runs uncompiled. Only "inductor"
+            makes code for the device.
         num_repeats: Timed calls of each combination; medians count.
         num_warmups: Untimed calls before them.
-        num_edges: Random edges per codebook graph.
+        matrix_edge: Edge of the square matrix product that stands for the device's rate; null
+            takes one that reaches it.
     """
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
     batch_sizes: tuple[pydantic.PositiveInt, ...] = (1, 2, 4, 8, 16, 32, 64)
     precisions: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
-    compile: bool = True
+    compiler: Literal["inductor", "aot_eager", "eager"] | None = "inductor"
     num_repeats: int = pydantic.Field(default=10, ge=1)
     num_warmups: int = pydantic.Field(default=3, ge=1)
-    num_edges: int = pydantic.Field(default=100_000, ge=1)
+    matrix_edge: int | None = pydantic.Field(default=None, ge=1)
 
     @property
     def torch_device(self) -> torch.device:
@@ -80,38 +85,34 @@ class SweepRow:
     temporal_ids_changed: float
 
 
-def sweep(model_config: SweetTokConfig, config: SweepConfig) -> list[SweepRow]:
-    """Measures every combination of precision and batch size."""
+def sweep(model_config: SweetTokConfig, config: SweepConfig) -> Iterator[SweepRow]:
+    """Measures every combination of precision and batch size; rows come as they are measured."""
     device = config.torch_device
     torch.manual_seed(0)
-    lexicon = random_lexicon(model_config, config.num_edges)
+    lexicon = random_lexicon(model_config, GraphConfig())
     model = SweetTok(model_config, lexicon).eval().requires_grad_(False).to(device)
     video = random_video(model_config.geometry, batch=max(config.batch_sizes), device=device)
+    model.batch_invariant = False  # on a CPU, batches would else be taken clip by clip
     _settle_centring(model, video[:1])
     with precision_of("fp32", device):
         reference = Tokens.concatenated([model.encode(clip) for clip in video.split(1)])
     flops_per_clip = count_flops(lambda: model.encode(video[:1]))
-    encode = _encoding(model, compiled=config.compile)
-    rows = []
     for precision in config.precisions:
-        with precision_of(precision, device):
-            for batch_size in config.batch_sizes:
-                call = functools.partial(encode, video[:batch_size])
+        for batch_size in config.batch_sizes:
+            with precision_of(precision, device):
+                call = functools.partial(_encoding(model, config.compiler), video[:batch_size])
                 wall_s, rate = _time_beside_product(call, precision, config)
                 spatial, temporal = call()
-                rows.append(
-                    SweepRow(
-                        precision=precision,
-                        batch_size=batch_size,
-                        ms_per_clip=wall_s / batch_size * 1000,
-                        clips_per_s=batch_size / wall_s,
-                        tokens_per_s=batch_size * model_config.num_tokens / wall_s,
-                        rate_fraction=flops_per_clip * batch_size / wall_s / rate,
-                        spatial_ids_changed=_share_changed(spatial, reference.spatial),
-                        temporal_ids_changed=_share_changed(temporal, reference.temporal),
-                    )
-                )
-    return rows
+            yield SweepRow(
+                precision=precision,
+                batch_size=batch_size,
+                ms_per_clip=wall_s / batch_size * 1000,
+                clips_per_s=batch_size / wall_s,
+                tokens_per_s=batch_size * model_config.num_tokens / wall_s,
+                rate_fraction=flops_per_clip * batch_size / wall_s / rate,
+                spatial_ids_changed=_share_changed(spatial, reference.spatial),
+                temporal_ids_changed=_share_changed(temporal, reference.temporal),
+            )
 
 
 def _time_beside_product(
@@ -120,7 +121,7 @@ def _time_beside_product(
     """Median wall time of `call` in seconds, and the device's matrix rate in FLOP/s meanwhile."""
     device = config.torch_device
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    product, product_flops = matrix_product(device, dtype)
+    product, product_flops = matrix_product(device, dtype, config.matrix_edge)
     timings = time_alternating(
         {"encode": call, "product": product},
         num_repeats=config.num_repeats,
@@ -142,15 +143,18 @@ def precision_of(precision: Precision, device: torch.device) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def _encoding(model: SweetTok, *, compiled: bool) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+def _encoding(model: SweetTok, compiler: str | None) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Encoding, compiled with none of the graphs of earlier combinations left."""
+
     def encode(video: Tensor) -> tuple[Tensor, Tensor]:
         tokens = model.encode(video)
         return tokens.spatial, tokens.temporal
 
-    if not compiled:
+    if compiler is None:
         return encode
+    torch.compiler.reset()
     model.refresh_codes()  # a compiled graph reads the stored codes without asking for their age
-    return torch.compile(encode, fullgraph=True, dynamic=False)
+    return torch.compile(encode, backend=compiler, fullgraph=True, dynamic=False)
 
 
 @torch.no_grad()

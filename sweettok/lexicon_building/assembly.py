@@ -39,8 +39,8 @@ def build_lexicon(
         captions: Captions; needed if words come from them.
 
     Raises:
-        LexiconError: A source that the recipe needs is missing, or they give fewer words than
-            asked.
+        LexiconError: A source that the recipe needs is missing or empty, or they give fewer words
+            than asked.
     """
     if recipe.needs_wordnet and wordnet is None:
         raise LexiconError(
@@ -68,7 +68,7 @@ def assemble_lexicon(recipe: LexiconRecipe, encoder: TextEncoder, sources: WordS
     Raises:
         LexiconError: The sources give fewer words than asked.
     """
-    candidates = find_candidates(recipe, sources, encoder.known_words)
+    candidates = find_candidates(recipe, sources, encoder.known_words, encoder.name)
     texts = sources.all_texts
     spatial = _chosen(recipe, candidates, ("noun", "adjective"), texts.adjective_noun)
     temporal = _chosen(recipe, candidates, ("verb", "adverb"), texts.adverb_verb)

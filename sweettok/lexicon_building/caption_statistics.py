@@ -56,20 +56,24 @@ class CaptionStatistics:
         words: Occurrences of (part of speech, lemma).
         adjective_noun: Occurrences of an adjective as the attribute of a noun.
         adverb_verb: Occurrences of an adverb, or a particle as in "fall down", with a verb.
+        num_captions: Captions that were counted.
     """
 
     words: Counter[tuple[str, str]] = field(default_factory=Counter)
     adjective_noun: Counter[tuple[str, str]] = field(default_factory=Counter)
     adverb_verb: Counter[tuple[str, str]] = field(default_factory=Counter)
+    num_captions: int = 0
 
     def update(self, other: CaptionStatistics) -> None:
         """Adds the counts of other captions."""
         self.words.update(other.words)
         self.adjective_noun.update(other.adjective_noun)
         self.adverb_verb.update(other.adverb_verb)
+        self.num_captions += other.num_captions
 
     def add(self, tokens: Sequence[ParsedToken]) -> None:
         """Counts the words and the pairs of one caption."""
+        self.num_captions += 1
         for token in tokens:
             head = tokens[token.head]
             if token.relation == "prt" and head.tag == "VERB":

@@ -5,15 +5,19 @@ A text encoder is named by a specification:
     minilm                                  all-MiniLM-L6-v2, 384 wide, works offline
     open_clip:ARCH:PRETRAINED               a CLIP text tower; PRETRAINED is a tag of the open_clip
                                             package (downloaded) or the path of a checkpoint
-    vectors:FILE                            word vectors computed elsewhere (`word_vectors`)
+    vectors:FILE                            word vectors computed elsewhere: .npy or .safetensors
+                                            [words, dim], their words beside it (`word_vectors`)
 
 MiniLM and open_clip are optional packages (the extra `lexicon`), imported only when they are used.
 """
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from pickle import UnpicklingError
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -28,6 +32,7 @@ from sweettok.lexicon_building.word_vectors import WordVectors
 
 _TEXTS_PER_BATCH = 256
 _WORDS_PER_CALL = 1024
+_NUM_NEAREST = 3
 
 PROMPT_TEMPLATES: Mapping[str, tuple[str, ...]] = {
     "noun": ("{}", "a photo of the {}", "a video of the {}"),
@@ -115,12 +120,18 @@ class OpenClipEncoder:
 
     def __init__(self, architecture: str, pretrained: str) -> None:
         package = _import_optional("open_clip", "open_clip")
+        _check_open_clip(package, architecture, pretrained)
         self._architecture = architecture
         try:
             self._model: Any = package.create_model(
                 architecture, pretrained=pretrained, device="cpu", precision="fp32"
             )
             self._tokenizer: Any = package.get_tokenizer(architecture)
+        except (UnpicklingError, EOFError) as error:
+            raise LexiconError(
+                f"open_clip:{architecture}:{pretrained}: cannot be loaded: {pretrained} is no "
+                "checkpoint of weights; give a .safetensors or .pt file of a state dict"
+            ) from error
         except (RuntimeError, OSError, ValueError, KeyError) as error:
             raise LexiconError(
                 f"open_clip:{architecture}:{pretrained}: cannot be loaded ({error}); "
@@ -154,6 +165,30 @@ class OpenClipEncoder:
         return torch.cat([self._model.encode_text(self._tokenizer(batch)) for batch in batches])
 
 
+def _check_open_clip(package: Any, architecture: str, pretrained: str) -> None:
+    """Refuses names that open_clip does not know, in fewer words than it does itself."""
+    where = f"open_clip:{architecture}:{pretrained}"
+    model, models = architecture.replace("/", "-"), package.list_models()
+    if model not in models:
+        raise LexiconError(
+            f"{where}: cannot be loaded: no model is called {architecture!r}; nearest are "
+            f"{_nearest(architecture, models)}"
+        )
+    if not package.get_pretrained_cfg(model, pretrained) and not Path(pretrained).is_file():
+        tags = package.list_pretrained_tags_by_model(model)
+        known = f"nearest tags are {_nearest(pretrained, tags)}" if tags else "it has no tags"
+        raise LexiconError(
+            f"{where}: cannot be loaded: {pretrained!r} is no file and no pretrained tag of "
+            f"{architecture}; {known}"
+        )
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    by_case = {item.lower(): item for item in known}
+    near = difflib.get_close_matches(name.lower(), by_case, n=_NUM_NEAREST, cutoff=0.0)
+    return ", ".join(by_case[item] for item in near)
+
+
 def create_text_encoder(specification: str) -> TextEncoder:
     """Makes the encoder that `specification` names (see the module's docstring).
 
@@ -170,7 +205,7 @@ def create_text_encoder(specification: str) -> TextEncoder:
         return WordVectors(path)
     raise LexiconError(
         f"text encoder {specification!r}: write minilm, open_clip:ARCH:PRETRAINED_TAG_OR_PATH or "
-        "vectors:FILE"
+        "vectors:FILE (FILE .npy or .safetensors)"
     )
 
 

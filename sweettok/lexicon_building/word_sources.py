@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -18,6 +19,9 @@ from sweettok.lexicon_building.word_candidates import (
 from sweettok.lexicon_building.word_selection import one_part_of_speech_each
 from sweettok.lexicon_building.wordnet import WordNet
 
+logger = logging.getLogger(__name__)
+
+_NUM_NAMED = 5
 _VOCABULARIES = (("noun", "adjective"), ("verb", "adverb"))
 
 Candidates = dict[str, list[RankedWord]]
@@ -69,18 +73,24 @@ def _row(name: str, licence: str, used_for: str) -> dict[str, str]:
 
 
 def find_candidates(
-    recipe: LexiconRecipe, sources: WordSources, known_words: Collection[str] | None = None
+    recipe: LexiconRecipe,
+    sources: WordSources,
+    known_words: Collection[str] | None = None,
+    vectors_name: str = "the vectors",
 ) -> Candidates:
     """The ranked candidates of each part of speech; no word is two parts of one vocabulary.
 
     Args:
         recipe: What to build.
         sources: What words are chosen from.
-        known_words: The only words that may be chosen; None means all.
+        known_words: The only words that may be chosen, those with a vector; None means all.
+        vectors_name: Where these vectors are from.
 
     Raises:
-        LexiconError: The sources give fewer words than asked.
+        LexiconError: The sources give fewer words than asked, or no caption at all.
     """
+    if sources.captions is not None and not sources.captions.num_captions:
+        raise LexiconError("0 captions were given; give some, or leave captions out")
     texts = sources.all_texts
     word_filter = WordFilter(recipe.keep, sources.wordnet, texts)
     candidates: Candidates = {}
@@ -88,13 +98,31 @@ def find_candidates(
         own = _caption_words(recipe, sources, parts, word_filter)
         others = _wordnet_words(recipe, sources, texts, parts, word_filter)
         candidates |= fill_up(own, others) if own and others else own or others
+    lack = ""
     if known_words is not None:
-        candidates = {
-            part: [item for item in ranked if item.word in known_words]
-            for part, ranked in candidates.items()
-        }
-    _check_numbers(recipe, candidates)
+        candidates, lack = _with_vector(candidates, known_words, vectors_name)
+    _check_numbers(recipe, sources, candidates, lack)
     return candidates
+
+
+def _with_vector(
+    candidates: Candidates, known_words: Collection[str], vectors_name: str
+) -> tuple[Candidates, str]:
+    """The candidates that have a vector, and in words how many have none."""
+    kept = {
+        part: [item for item in ranked if item.word in known_words]
+        for part, ranked in candidates.items()
+    }
+    missing = [
+        item for ranked in candidates.values() for item in ranked if item.word not in known_words
+    ]
+    if not missing:
+        return kept, ""
+    most_used = sorted(missing, key=lambda item: -item.num_uses)[:_NUM_NAMED]
+    lack = f"{len(missing):,} words have no vector in {vectors_name}, most used of them "
+    lack += ", ".join(item.word for item in most_used)
+    logger.info(lack)
+    return kept, lack
 
 
 def _caption_words(
@@ -141,20 +169,32 @@ def _unique(candidates: Candidates) -> Candidates:
     return dict(zip((heads, modifiers), unique, strict=True))
 
 
-def _check_numbers(recipe: LexiconRecipe, candidates: Candidates) -> None:
-    available = {part: len(candidates[part]) for part in recipe.num_wanted}
-    if all(available[part] >= wanted for part, wanted in recipe.num_wanted.items()):
+def _check_numbers(
+    recipe: LexiconRecipe, sources: WordSources, candidates: Candidates, lack: str
+) -> None:
+    short = [
+        f"{len(candidates[part]):,} {part}s ({wanted:,} asked)"
+        for part, wanted in recipe.num_wanted.items()
+        if len(candidates[part]) < wanted
+    ]
+    if not short:
         return
-    numbers = ", ".join(
-        f"{available[part]} {part}s ({wanted} asked)" for part, wanted in recipe.num_wanted.items()
-    )
-    raise LexiconError(f"the sources give only {numbers}; {_remedy(recipe)}")
+    texts = "the sources give"
+    if recipe.words_from == "captions" and sources.captions is not None:
+        texts = f"the {sources.captions.num_captions:,} captions read give"
+    parts = [f"{texts} only {', '.join(short)}", lack, _remedy(recipe, has_lack=bool(lack))]
+    raise LexiconError("; ".join(part for part in parts if part))
 
 
-def _remedy(recipe: LexiconRecipe) -> str:
-    remedies = ["ask for fewer", f"lower min_count ({recipe.min_count})", "give more captions"]
+def _remedy(recipe: LexiconRecipe, *, has_lack: bool) -> str:
+    remedies = ["ask for fewer"]
+    if has_lack:
+        remedies.append("give vectors of more words")
+    if recipe.min_count > (0 if recipe.words_from == "wordnet" else 1):
+        remedies.append(f"lower min_count ({recipe.min_count})")
+    remedies.append("give more captions")
     if recipe.keep == "visual":
         remedies.append("take keep: known")
-    if recipe.words_from == "captions":
+    if recipe.words_from == "captions" and recipe.keep != "all":
         remedies.append("take words_from: captions_then_wordnet")
     return ", ".join(remedies[:-1]) + f" or {remedies[-1]}"
