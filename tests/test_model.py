@@ -112,14 +112,16 @@ def test_tokens_do_not_depend_on_the_batch(model: SweetTok) -> None:
     assert torch.equal(together.temporal, torch.cat([tokens.temporal for tokens in one_by_one]))
 
 
-def test_first_frame_decides_the_spatial_tokens_and_motion_the_temporal_ones(
-    model: SweetTok,
+@pytest.mark.parametrize("source", ["first", "mean"])
+def test_spatial_tokens_come_from_the_frames_they_should_and_temporal_ones_from_motion(
+    lexicon: Lexicon, source: str
 ) -> None:
+    model = model_reading(source, lexicon)
     video = random_video(model.config, 1)
     moved = video.clone()
     moved[:, :, 1:] = moved[:, :, 1:].flip(-1)
     before, after = model.encode(video), model.encode(moved)
-    assert torch.equal(before.spatial, after.spatial)
+    assert torch.equal(before.spatial, after.spatial) == (source == "first")
     assert not torch.equal(before.temporal, after.temporal)
 
 
@@ -132,12 +134,21 @@ def test_temporal_tokens_are_causal(model: SweetTok) -> None:
     assert torch.equal(before[:, :per_tube], after[:, :per_tube])
 
 
-def test_image_mode_gives_spatial_tokens_only_and_the_same_first_frame(model: SweetTok) -> None:
-    video = random_video(model.config, 2)
-    image = model.encode(video[:, :, :1])
+def test_image_mode_gives_the_spatial_tokens_of_a_first_frame(lexicon: Lexicon) -> None:
+    first, mean = model_reading("first", lexicon), model_reading("mean", lexicon)
+    video = random_video(first.config, 2)
+    image = first.encode(video[:, :, :1])
     assert image.temporal.shape == (2, 0)
-    assert torch.equal(image.spatial, model.encode(video).spatial)
-    assert model.decode(image).shape == (2, 3, 1, 32, 48)
+    assert torch.equal(image.spatial, first.encode(video).spatial)
+    assert torch.equal(image.spatial, mean.encode(video[:, :, :1]).spatial)
+    assert first.decode(image).shape == (2, 3, 1, 32, 48)
+
+
+def model_reading(source: str, lexicon: Lexicon) -> SweetTok:
+    """The usual small tokenizer, its spatial queries reading the first frame or the mean of all."""
+    encoder = tiny_config().encoder.to_mapping() | {"spatial_source": source}
+    torch.manual_seed(0)
+    return SweetTok(tiny_config(encoder=encoder), lexicon).eval()
 
 
 def test_words_count_the_tokens_of_each_clip(model: SweetTok) -> None:
