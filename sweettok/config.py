@@ -36,8 +36,8 @@ class EncoderConfig(StrictConfig):
         spatial_depth: Blocks of attention within a latent frame, each followed by a query block.
         temporal_depth: Blocks of causal attention over time, each followed by a query block.
         spatial_source: Latent frames that the spatial queries read: the mean over all (the
-            released code; 0.7 dB better for clips where it was measured, LOG.md) or the first one (the
-            paper's text; images through image mode then stay as good as clips).
+            released code; 0.7 dB better for clips where it was measured, LOG.md) or the first
+            one (the paper's text; images in image mode then stay as good as clips).
     """
 
     spatial_depth: int = pydantic.Field(default=8, ge=1)
