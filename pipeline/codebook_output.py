@@ -10,14 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
+from pipeline.setting_differences import setting_differences
 from pipeline.storage import is_local, local_path
+from pipeline.whole_files import new_directory
 from sweettok.errors import ConfigError
 from sweettok.lexicon import Lexicon
 from sweettok.lexicon_artifact import holds_lexicon
@@ -68,7 +69,11 @@ def is_built(directory: Path, recipe: dict[str, Any]) -> bool:
             f"{recipe_file}: is damaged; delete the directory or choose another output"
         )
     if found != recipe:
-        raise PipelineError(_difference(found, recipe, directory))
+        raise PipelineError(
+            f"{directory} holds a codebook of other settings or sources:\n"
+            f"{setting_differences(found, recipe)}\n"
+            "choose another output, delete that directory, or restore the settings"
+        )
     return True
 
 
@@ -96,15 +101,11 @@ def install_codebook(
     lexicon: Lexicon, directory: Path, *, config_yaml: str, recipe: dict[str, Any]
 ) -> None:
     """Puts everything in place in one step: a directory that is there is complete."""
-    partial = directory.with_name(f".{directory.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    lexicon.save(partial)
-    (partial / CONFIG_FILE).write_text(config_yaml, encoding="utf-8")
-    text = json.dumps(recipe, indent=2, ensure_ascii=False) + "\n"
-    (partial / RECIPE_FILE).write_text(text, encoding="utf-8")
-    if directory.exists():
-        directory.rmdir()  # empty, or something else came in between: then this refuses
-    os.replace(partial, directory)
+    with new_directory(directory) as partial:
+        lexicon.save(partial)
+        (partial / CONFIG_FILE).write_text(config_yaml, encoding="utf-8")
+        text = json.dumps(recipe, indent=2, ensure_ascii=False) + "\n"
+        (partial / RECIPE_FILE).write_text(text, encoding="utf-8")
 
 
 def describe_files(files: Iterable[tuple[str, int, str]]) -> str:
@@ -119,26 +120,3 @@ def describe_local_files(paths: Iterable[Path]) -> str:
     """The same of local files; those that are not there are left out."""
     found = [(str(path), path.stat()) for path in paths if path.is_file()]
     return describe_files((name, status.st_size, str(status.st_mtime_ns)) for name, status in found)
-
-
-def _difference(found: dict[str, Any], wanted: dict[str, Any], directory: Path) -> str:
-    there, now = _flattened(found), _flattened(wanted)
-    lines = [
-        f"  {name}: {there.get(name)!r} there, {now.get(name)!r} now"
-        for name in dict.fromkeys([*there, *now])
-        if there.get(name) != now.get(name)
-    ]
-    return (
-        f"{directory} holds a codebook of other settings or sources:\n" + "\n".join(lines) + "\n"
-        "choose another output, delete that directory, or restore the settings"
-    )
-
-
-def _flattened(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in mapping.items():
-        if isinstance(value, dict):
-            flat |= _flattened(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat

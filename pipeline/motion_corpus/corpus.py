@@ -28,6 +28,7 @@ from pipeline.motion_corpus.motions import MOTION_NAMES, data_directory
 from pipeline.motion_corpus.plans import SPLITS, ClipPlan, Split, plan_clip
 from pipeline.motion_corpus.renderer import FigureRenderer
 from pipeline.preview.video_files import write_mp4
+from pipeline.whole_files import replace_file
 from sweettok.strict_config import StrictConfig
 
 logger = logging.getLogger(__name__)
@@ -108,12 +109,13 @@ def make_motion_corpus(config: MotionCorpusConfig) -> list[LabelledClip]:
     plans = [plan for split in SPLITS for plan in config.plans(split)]
     missing = [plan for plan in plans if not (directory / plan.path).exists()]
     if missing:
-        _write_text(directory / CORPUS_FILE, json.dumps(config.recipe, indent=2) + "\n")
+        text = json.dumps(config.recipe, indent=2) + "\n"
+        replace_file(directory / CORPUS_FILE, text.encode())
         _render_all(missing, config)
     lines = "".join(json.dumps(_caption_row(plan)) + "\n" for plan in plans)
     captions = directory / CAPTIONS_FILE
     if not captions.exists() or captions.read_text("utf-8") != lines:
-        _write_text(captions, lines)
+        replace_file(captions, lines.encode())
     logger.info("%d clips of %d motions in %s", len(plans), len(MOTION_NAMES), directory)
     return read_labelled_clips(directory)
 
@@ -205,10 +207,3 @@ def _caption_row(plan: ClipPlan) -> dict[str, object]:
         "label_id": plan.label,
         **{name: values[name] for name in (*order, *view)},
     }
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

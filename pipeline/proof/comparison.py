@@ -28,11 +28,11 @@ from pipeline.proof.motion_network import load_motion_network
 from pipeline.proof.motion_training import ensure_motion_network
 from pipeline.proof.pictures import comparison_picture
 from pipeline.proof.rows import REFERENCE_ROW
-from pipeline.proof.run_files import replace_file
 from pipeline.proof.run_spec import MeasuringSpec, RunSpec
 from pipeline.proof.runs import run_one
 from pipeline.proof.tables import Yardstick, markdown_tables, part_tables
 from pipeline.proof.token_measures import equal_ids_per_code
+from pipeline.whole_files import replace_file
 from sweettok import Lexicon
 from sweettok.baselines import build_variant
 from sweettok.errors import ConfigError

@@ -8,7 +8,6 @@ motion network. That is no FVD: another network, other data; compare it only wit
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from pipeline.motion_corpus.motions import MOTION_NAMES
+from pipeline.whole_files import replace_file
 from sweettok.strict_config import StrictConfig
 
 NUM_CLASSES = len(MOTION_NAMES)
@@ -134,10 +134,7 @@ def save_motion_network(
         "accuracy": repr(accuracy),
         "recipe": recipe,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(safetensors.torch.save(dict(network.state_dict()), metadata=metadata))
-    os.replace(partial, path)
+    replace_file(path, safetensors.torch.save(dict(network.state_dict()), metadata=metadata))
 
 
 def load_motion_network(path: Path) -> TrainedMotionNetwork:

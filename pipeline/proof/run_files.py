@@ -9,7 +9,6 @@ result.json            the means; written last, with the recipe of the measuring
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import safetensors.torch
 from torch import Tensor
 
 from pipeline.proof.evaluation import Measures
+from pipeline.whole_files import replace_file
 
 RESULT_FILE = "result.json"
 CLIPS_FILE = "clips.safetensors"
@@ -68,11 +68,3 @@ def read_by_clip(directory: Path, part: str) -> dict[str, Tensor]:
 def read_pictures(directory: Path) -> dict[str, Tensor]:
     """uint8 reconstructions [clips, t, h, w, c] by part."""
     return safetensors.torch.load_file(directory / PICTURES_FILE)
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Writes a file that is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

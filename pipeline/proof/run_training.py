@@ -16,9 +16,10 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from pipeline.proof.one_thread import one_thread
-from pipeline.proof.run_files import TRAINED_FILE, replace_file
+from pipeline.proof.run_files import TRAINED_FILE
 from pipeline.proof.run_spec import RunSpec
 from pipeline.training.trainer import Trainer
+from pipeline.whole_files import replace_file
 from sweettok import Lexicon
 from sweettok.baselines import build_variant
 from sweettok.baselines.variants import AnyTokenizer

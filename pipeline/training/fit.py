@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import shutil
 import threading
 from concurrent.futures import Future
@@ -20,7 +19,7 @@ import ray.train.torch
 from pipeline.cluster import check_room, connect, has_gpu
 from pipeline.engine import as_pipeline_error
 from pipeline.errors import PipelineError
-from pipeline.storage import is_local, local_path
+from pipeline.storage import is_local, local_path, normalized_uri
 from pipeline.training.config import TrainConfig
 from pipeline.training.loop import load_lexicon, train_worker
 from pipeline.training.prepared_data import PreparedData, SplitUnits, prepare_data, split_units
@@ -32,6 +31,7 @@ from pipeline.training.state import (
     TrainingProgress,
     recipe_difference,
 )
+from pipeline.whole_files import new_directory
 from sweettok.losses.perceptual import create_perceptual_distance
 from sweettok.model import check_lexicon
 from sweettok.persistence import MANIFEST_FILE, read_manifest
@@ -144,7 +144,7 @@ def _create_trainer(
             | ({"GPU": 1} if use_gpu else {}),
         ),
         run_config=ray.train.RunConfig(
-            storage_path=_absolute(config.run.storage_path),
+            storage_path=normalized_uri(config.run.storage_path),
             name=config.run.name,
             failure_config=ray.train.FailureConfig(
                 max_failures=workers.max_failures, controller_failure_limit=workers.max_failures
@@ -196,7 +196,7 @@ def _finished(output: Path, config: TrainConfig) -> FitResult | None:
 
 def _found_checkpoints(config: TrainConfig) -> dict[str, TrainingProgress]:
     """How far the run's checkpoints are, by their places; a half-copied one is none."""
-    root = f"{_absolute(config.run.storage_path)}/{config.run.name}"
+    root = f"{normalized_uri(config.run.storage_path)}/{config.run.name}"
     filesystem, path = fsspec.url_to_fs(root)
     found = {}
     for file in filesystem.glob(f"{path}/checkpoint_*/{PROGRESS_FILE}"):
@@ -207,19 +207,9 @@ def _found_checkpoints(config: TrainConfig) -> dict[str, TrainingProgress]:
 
 def _install(checkpoint: Path, output: Path, config: TrainConfig) -> None:
     """Puts the tokenizer in place in one step: a directory that is there is complete."""
-    partial = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     kept = BEST_DIRECTORY if config.run.keep == "best" else TOKENIZER_DIRECTORY
-    shutil.copytree(checkpoint / kept, partial)
-    shutil.copyfile(checkpoint / METRICS_FILE, partial / METRICS_FILE)
-    (partial / RECIPE_FILE).write_text(json.dumps(config.recipe, indent=2) + "\n", "utf-8")
-    (partial / "config.yaml").write_text(config.to_yaml(), "utf-8")
-    if output.exists():
-        output.rmdir()  # empty, or something else came in between: then this refuses
-    os.replace(partial, output)
-
-
-def _absolute(storage_path: str) -> str:
-    if not is_local(storage_path):
-        return storage_path
-    return os.path.abspath(local_path(storage_path))
+    with new_directory(output) as partial:
+        shutil.copytree(checkpoint / kept, partial)
+        shutil.copyfile(checkpoint / METRICS_FILE, partial / METRICS_FILE)
+        (partial / RECIPE_FILE).write_text(json.dumps(config.recipe, indent=2) + "\n", "utf-8")
+        (partial / "config.yaml").write_text(config.to_yaml(), "utf-8")

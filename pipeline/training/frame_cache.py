@@ -227,7 +227,8 @@ class FrameCache:
         ends = self._ends[video]
         begin, end = np.searchsorted(ends, [first, last], side="right").tolist()
         shape = (found.height_px, found.width_px, 3)
-        for piece, piece_end in zip(found.pieces[begin : end + 1], ends[begin:], strict=False):
+        wanted = slice(begin, end + 1)
+        for piece, piece_end in zip(found.pieces[wanted], ends[wanted], strict=True):
             num_bytes = piece.num_frames * shape[0] * shape[1] * 3
             flat = self._shard(piece.shard)[piece.offset_bytes : piece.offset_bytes + num_bytes]
             yield int(piece_end) - piece.num_frames, flat.reshape(piece.num_frames, *shape)

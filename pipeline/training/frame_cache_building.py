@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +25,7 @@ from pipeline.engine import (
 )
 from pipeline.errors import PipelineError
 from pipeline.records import Clip, UnitEnd, WorkUnit, stable_id
-from pipeline.storage import is_local, local_path, open_filesystem
+from pipeline.storage import is_local, local_path, normalized_uri, open_filesystem
 from pipeline.training.data_config import CacheConfig
 from pipeline.training.frame_cache import FORMAT_VERSION, INDEX_FILE, FrameIndex, call_store
 from pipeline.training.frame_cache_writer import FrameCacheWriter, published
@@ -60,7 +59,7 @@ def ensure_frame_cache(
         PipelineError: Decoding failed for another reason than one video's fault, or the directory
             cannot be written to.
     """
-    uri = f"{_absolute(cache.directory)}/{cache_name(units, recipe, spec.settings.decode)}"
+    uri = f"{normalized_uri(cache.directory)}/{cache_name(units, recipe, spec.settings.decode)}"
     index = _find(uri, cache)
     if index is not None:
         logger.info("%d videos in the frame cache %s", len(index.videos), uri)
@@ -206,9 +205,3 @@ def _published(uri: str, cache: CacheConfig) -> Iterator[Path]:
         for file in files:
             upload = functools.partial(filesystem.put_file, str(file), f"{remote}/{file.name}")
             call_store(uri, cache.storage, upload)
-
-
-def _absolute(directory: str) -> str:
-    if not is_local(directory):
-        return directory.rstrip("/")
-    return os.path.abspath(local_path(directory))

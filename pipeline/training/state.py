@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import PipelineError
+from pipeline.setting_differences import setting_differences
 from pipeline.training.parallel import gather_rows, worker_rank
 from pipeline.training.phases import TrainingPosition
 from pipeline.training.tensor_names import prefixed, without_prefix
@@ -133,26 +134,10 @@ def load_checkpoint(
 
 def recipe_difference(found: dict[str, Any], wanted: dict[str, Any], where: str) -> str:
     """One readable text that names every setting in which two recipes differ."""
-    found_flat, wanted_flat = _flattened(found), _flattened(wanted)
-    lines = [
-        f"  {name}: {found_flat.get(name)!r} there, {wanted_flat.get(name)!r} now"
-        for name in dict.fromkeys([*found_flat, *wanted_flat])
-        if found_flat.get(name) != wanted_flat.get(name)
-    ]
     return (
-        f"{where} belongs to a run with other settings:\n" + "\n".join(lines) + "\n"
+        f"{where} belongs to a run with other settings:\n{setting_differences(found, wanted)}\n"
         "choose another run.name and run.output, delete the old ones, or restore the settings"
     )
-
-
-def _flattened(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in mapping.items():
-        if isinstance(value, dict):
-            flat |= _flattened(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def _random_states(device: torch.device) -> dict[str, Tensor]:

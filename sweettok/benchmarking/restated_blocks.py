@@ -123,7 +123,7 @@ class PlainGridBlock(nn.Module):
         self, grid: Float[Tensor, "b l y x d"], rotation: Rotation
     ) -> Float[Tensor, "b l y x d"]:
         """Transforms the whole clip."""
-        sizes = dict(zip("blyx", grid.shape, strict=False))
+        sizes = dict(zip("blyx", grid.shape[:4], strict=True))
         generated = self.position(rearrange(grid, "b l y x d -> b d l y x"))
         grid = grid + rearrange(generated, "b d l y x -> b l y x d")
         sequences = rearrange(grid, f"b l y x d -> {self.sequence}")
