@@ -38,11 +38,16 @@ class EncoderConfig(StrictConfig):
         spatial_source: Latent frames that the spatial queries read: the mean over all (the
             released code; 0.7 dB better for clips where it was measured, LOG.md) or the first
             one (the paper's text; images in image mode then stay as good as clips).
+        spatial_window_cells: Edge, in latent cells, of the windows within which the blocks of
+            `spatial_depth` attend; every fourth of them, and the last, sees the whole frame. null:
+            all do (the paper). Where an edge does not divide the latent grid, the next larger
+            one that does is taken.
     """
 
     spatial_depth: int = pydantic.Field(default=8, ge=1)
     temporal_depth: int = pydantic.Field(default=4, ge=1)
     spatial_source: Literal["first", "mean"] = "mean"
+    spatial_window_cells: int | None = pydantic.Field(default=None, ge=1)
 
 
 class DecoderConfig(StrictConfig):

@@ -6,10 +6,11 @@
                                    └─ causal temporal blocks ──► temporal queries read them
 
 Source: arXiv:2412.10443, section 3.2 (Decoupled Query AutoEncoder).
-Differs: which latent frames the spatial queries read and how far a temporal query sees are
-settings; motion is read from differences of what the spatial blocks made of the frames, where the
-released code takes those of the embedded patches; query content is one learned vector plus a
-learned map of the query's position, so the same weights serve other grid sizes.
+Differs: which latent frames the spatial queries read, how far a temporal query sees and how far
+spatial blocks look are settings; motion is read from differences of what the spatial blocks made of
+the frames, where the released code takes those of the embedded patches; query content is one
+learned vector plus a learned map of the query's position, so the same weights serve other grid
+sizes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from sweettok.attention import CrossBlock, PositionEmbedding, SelfBlock, grid_co
 from sweettok.centring import LatentCentring
 from sweettok.config import QueryConfig, SweetTokConfig
 from sweettok.patches import PatchEmbedding
+
+WHOLE_FRAME_EVERY = 4  # of blocks with windows, each so many-th looks across their borders
 
 
 class QueryEncoder(nn.Module):
@@ -54,16 +57,32 @@ class QueryEncoder(nn.Module):
         batch, num_latent_frames, rows, columns, _ = latents.shape
         latents = latents + self.cell_position(grid_coordinates(rows, columns, device=video.device))
         spatial = self.spatial_queries.start(batch, rows, columns)
-        for index, block in enumerate(self.spatial_blocks):
-            frames = rearrange(latents, "b l y x d -> (b l) (y x) d")
-            latents = rearrange(
-                block(frames), "(b l) (y x) d -> b l y x d", b=batch, y=rows, x=columns
-            )
+        for index in range(len(self.spatial_blocks)):
+            latents = self._within_frames(index, latents)
             spatial = self.spatial_queries.read(index, spatial, self._appearance(latents))
         spatial_latents = self.spatial_queries.finish(spatial)
         if num_latent_frames == 1:
             return spatial_latents, spatial_latents[:, :0]
         return spatial_latents, self._encode_motion(latents.diff(dim=1))
+
+    def _within_frames(
+        self, layer: int, latents: Float[Tensor, "b l y x d"]
+    ) -> Float[Tensor, "b l y x d"]:
+        """Lets the cells of each latent frame attend to each other through the block of `layer`."""
+        batch, _, rows, columns, _ = latents.shape
+        window = (
+            None if self._sees_whole_frames(layer) else self.config.encoder.spatial_window_cells
+        )
+        height, width = attention_window(window, rows, columns)
+        cut = "b l (r y) (q x) d -> (b l r q) (y x) d"
+        joined = "(b l r q) (y x) d -> b l (r y) (q x) d"
+        size = {"r": rows // height, "q": columns // width, "y": height, "x": width}
+        mixed = self.spatial_blocks[layer](rearrange(latents, cut, **size))
+        return rearrange(mixed, joined, b=batch, **size)
+
+    def _sees_whole_frames(self, layer: int) -> bool:
+        number = layer + 1
+        return number % WHOLE_FRAME_EVERY == 0 or number == len(self.spatial_blocks)
 
     def _appearance(self, latents: Float[Tensor, "b l y x d"]) -> Float[Tensor, "b y x d"]:
         if self.config.encoder.spatial_source == "mean":
@@ -123,6 +142,20 @@ class QueryReader(nn.Module):
         latents = self.to_latent(self.norm(rearrange(grid, "n y x d -> n (y x) d")))
         centred = self.centre(rearrange(latents, "n q e -> (n q) e"))
         return rearrange(centred, "(n q) e -> n q e", n=latents.shape[0])
+
+
+def attention_window(edge: int | None, rows: int, columns: int) -> tuple[int, int]:
+    """Height and width in cells of the windows of `edge` cells on a grid of rows × columns.
+
+    Per axis the smallest divisor of the grid that is not below `edge`; the whole grid without one.
+    """
+
+    def along(cells: int) -> int:
+        if edge is None or edge >= cells:
+            return cells
+        return next(size for size in range(edge, cells + 1) if cells % size == 0)
+
+    return along(rows), along(columns)
 
 
 def window_grid(queries: QueryConfig, query_grid: tuple[int, int] | torch.Size) -> tuple[int, int]:

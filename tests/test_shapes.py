@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sweettok import Lexicon, SweetTok
+from sweettok.encoder import attention_window
 from sweettok.errors import ShapeError
 from sweettok.layout import size_step_px, token_layout
 from tests.tiny_models import tiny_config
@@ -124,3 +127,55 @@ def test_decode_refuses_tokens_and_geometries_that_do_not_fit(model: SweetTok) -
         geometry.of_size(num_frames=10)
     with pytest.raises(ShapeError, match=r"num_frames.*greater than or equal to 1"):
         geometry.of_size(num_frames=0)
+
+
+@given(
+    rows=st.integers(1, 40),
+    columns=st.integers(1, 40),
+    edge=st.integers(1, 45) | st.none(),
+)
+@settings(deadline=None)
+def test_attention_windows_tile_any_grid_and_are_never_smaller_than_asked_for(
+    rows: int, columns: int, edge: int | None
+) -> None:
+    for cells, size in zip((rows, columns), attention_window(edge, rows, columns), strict=True):
+        assert cells % size == 0
+        assert size == cells or (edge is not None and size >= edge)
+        if edge is not None and cells % edge == 0:
+            assert size == edge
+
+
+def test_spatial_blocks_with_windows_look_no_further_until_the_last_one(lexicon: Lexicon) -> None:
+    torch.manual_seed(0)
+    config = tiny_config(encoder={"spatial_depth": 2, "spatial_window_cells": 2})
+    encoder = SweetTok(config, lexicon).eval().encoder
+    cells = torch.randn(1, 2, 4, 4, config.width)
+    changed = cells.clone()
+    changed[:, :, 0, 0] += 1.0
+    with torch.no_grad():
+        first, last = (
+            (encoder._within_frames(layer, changed) - encoder._within_frames(layer, cells)).abs()
+            for layer in range(2)
+        )
+    seen = first.amax(dim=(0, 1, 4)) > 0
+    assert seen[:2, :2].all()
+    assert not seen[2:].any()
+    assert not seen[:, 2:].any()
+    assert (last.amax(dim=(0, 1, 4)) > 0).all()
+
+
+def test_windows_as_large_as_the_grid_are_no_windows(lexicon: Lexicon) -> None:
+    video = noise(5, 32, 32)
+    latents = []
+    for edge in (None, 4, 64):
+        torch.manual_seed(0)
+        config = tiny_config(
+            geometry={"num_frames": 5, "height_px": 32, "width_px": 32},
+            encoder={"spatial_depth": 2, "spatial_window_cells": edge},
+        )
+        latents.append(SweetTok(config, lexicon).eval().encoder(video))
+    assert all(
+        torch.equal(found, latents[0][part])
+        for other in latents[1:]
+        for part, found in enumerate(other)
+    )

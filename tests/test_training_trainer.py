@@ -197,6 +197,25 @@ def test_phases_follow_each_other_with_their_own_losses(lexicon: Lexicon) -> Non
     assert 0 < reports[-1].losses["adversarial_weight"] <= 0.01 * 1e4
 
 
+def test_image_steps_are_spread_evenly_and_leave_motion_alone(lexicon: Lexicon) -> None:
+    phase = {"num_steps": 8, "batch_size_per_worker": 2, "warmup_steps": 0, "image_fraction": 0.25}
+    config = trainer_config(phases={"video": phase})
+    assert config.trains_images
+    trainer = Trainer(tiny_tokenizer(lexicon), config)
+    motion = trainer.model.state_dict()["encoder.temporal_queries.to_latent.weight"]
+    before = motion.clone()
+    numbers = []
+    for number, report in enumerate(trainer.run(random_batches), start=1):
+        (tokens,) = report.tokens
+        is_image = tokens.temporal.shape[1] == 0
+        assert torch.equal(motion, before) == is_image
+        before = motion.clone()
+        if is_image:
+            numbers.append(number)
+            assert len(tokens.spatial) == 2 * 2  # frames 0 and 4 of the five of two clips
+    assert numbers == [4, 8]
+
+
 def test_the_discriminator_waits_for_its_start_and_then_learns(lexicon: Lexicon) -> None:
     phases = {"video": {"num_steps": 6, "batch_size_per_worker": 2,
                         "adversarial": {"start_step": 2}}}  # fmt: skip

@@ -27,6 +27,9 @@ class PhaseConfig(StrictConfig):
             included; evaluation and checkpoints not) even if steps remain; the learning rate
             follows whichever of the two is further on. Null: no limit.
         num_frames: Frames per clip: 1 trains image mode, null takes the model's own clip length.
+        image_fraction: Share of the steps that train image mode, evenly spread: such a step takes
+            every fourth frame of its clips as an image of its own. Without one, image mode fades
+            in phases of clips (LOG.md).
         batch_size_per_worker: Clips of one forward pass on each worker.
         accumulation_steps: Forward passes whose gradients are averaged for one optimiser step.
         learning_rate_scale: Factor on the optimiser's peak learning rates.
@@ -40,6 +43,7 @@ class PhaseConfig(StrictConfig):
     num_steps: int = pydantic.Field(ge=1)
     time_limit_s: float | None = pydantic.Field(default=None, gt=0)
     num_frames: int | None = pydantic.Field(default=None, ge=1)
+    image_fraction: float = pydantic.Field(default=0.0, ge=0, lt=1)
     batch_size_per_worker: int = pydantic.Field(default=8, ge=1)
     accumulation_steps: int = pydantic.Field(default=1, ge=1)
     learning_rate_scale: float = pydantic.Field(default=1.0, gt=0)
@@ -63,6 +67,16 @@ class PhaseConfig(StrictConfig):
     def is_image(self) -> bool:
         """Whether the phase trains image mode only."""
         return self.num_frames == 1
+
+    @property
+    def has_images(self) -> bool:
+        """Whether some of its steps, or all, train image mode."""
+        return self.is_image or self.image_fraction > 0
+
+    def is_image_step(self, phase_step: int) -> bool:
+        """Whether step number `phase_step` (from 0) turns its clips into single images."""
+        share = self.image_fraction
+        return math.floor((phase_step + 1) * share) > math.floor(phase_step * share)
 
     def geometry(self, model: ClipGeometry) -> ClipGeometry:
         """The clips that the phase wants from a model of this geometry.

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
@@ -52,6 +53,9 @@ from sweettok.metrics import psnr_db
 from sweettok.model import SweetTokOutput
 from sweettok.patches import pixels_to_video
 from sweettok.tokens import Tokens
+
+# Of the clips of an image step: neighbouring frames say the same, and so many cost about a clip.
+IMAGE_EVERY_FRAMES = 4
 
 
 @dataclass(frozen=True)
@@ -261,6 +265,8 @@ class Trainer:
         """Forward and backward of one batch: its losses, its PSNR, its tokens."""
         is_last = number == num_batches - 1
         video = pixels_to_video(pixels.to(self.device, non_blocking=True))
+        if self.phase.is_image_step(self.position.phase_step):
+            video = frames_as_images(video)
         with gradients_shared(self._replica, is_last):
             with autocast(self.dtype, self.device):
                 output: SweetTokOutput = self._replica(video)
@@ -329,6 +335,11 @@ class Trainer:
             torch.cuda.synchronize(self.device)  # or a step would take no time
         elapsed_s = self.position.phase_elapsed_s + time.monotonic() - began_s
         return elapsed_s if phase.time_limit_s is None else first_worker_s(elapsed_s, self.device)
+
+
+def frames_as_images(video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "n c 1 h w"]:
+    """Every `IMAGE_EVERY_FRAMES`-th frame of the clips, from the first, as an image of its own."""
+    return rearrange(video[:, :, ::IMAGE_EVERY_FRAMES], "b c t h w -> (b t) c 1 h w")
 
 
 def _means(reports: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -50,4 +50,4 @@ class TrainerConfig(StrictConfig):
     @property
     def trains_images(self) -> bool:
         """Whether any phase trains image mode."""
-        return any(phase.is_image for phase in self.phases.values())
+        return any(phase.has_images for phase in self.phases.values())
