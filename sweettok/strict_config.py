@@ -71,20 +71,27 @@ def load_config(
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: must hold a mapping of keys, found {type(values).__name__}")
     for override in overrides:
-        _apply_override(values, override)
+        _apply_override(config_class, values, override)
     return config_class.from_mapping(values, origin=str(path))
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
+def _apply_override(cls: type[StrictConfig], values: dict[str, Any], override: str) -> None:
     dotted, separator, text = override.partition("=")
     keys = dotted.strip().split(".")
     if not separator or not all(keys):
         raise ConfigError(f"--set {override!r}: write it as a.b=value")
     node = values
+    found: Sequence[Any] = (cls,)
     for key in keys[:-1]:
         child = node.get(key)
         if child is None:
+            if node and any(map(_has_free_names, found)):
+                raise ConfigError(
+                    f"--set {override!r}: there is no {key!r}, only {', '.join(map(str, node))}; "
+                    "give a further one whole, as a.b={key: value, …}"
+                )
             child = node[key] = {}
+        found = [below for annotation in found for below in _below(annotation, key)]
         if not isinstance(child, dict):
             raise ConfigError(f"--set {override!r}: {key!r} holds a value, not a section")
         node = child
@@ -155,6 +162,14 @@ def _below(annotation: Any, name: str) -> list[Any]:
     if isinstance(origin, type) and issubclass(origin, Sequence):
         return list(arguments)
     return [below for argument in arguments for below in _below(argument, name)]
+
+
+def _has_free_names(annotation: Any) -> bool:
+    """Whether the entries of a type are named by whoever writes the YAML."""
+    origin = get_origin(annotation)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return True
+    return any(_has_free_names(argument) for argument in get_args(annotation))
 
 
 def _sections(annotation: Any) -> list[type[pydantic.BaseModel]]:

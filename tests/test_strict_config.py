@@ -53,6 +53,7 @@ def test_overrides_win_and_are_typed() -> None:
         ("training.optimizer.learning_rat=1", r"learning_rat: unknown key \(did you mean"),
         ("model.geometry.frames=1", r"model\.geometry\.frames: unknown key"),
         ("training.phases.video.num_steps=many", r"phases\.video\.num_steps: .*integer.*'many'"),
+        ("training.phases.vidoe.num_steps=9", r"no 'vidoe', only video; give a further one whole"),
         ("training.phases.video.num_steps=0", r"video\.num_steps: .*greater than or equal to 1"),
         ("model.geometry.num_frames=16", r"model\.geometry: num_frames must be 1 \+ a multiple"),
         (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pydantic
+
 from sweettok.benchmarking.comparison import ComparisonConfig, compare_encoders
 from sweettok.benchmarking.report import as_json, comparison_table, sweep_table
 from sweettok.benchmarking.sweep import SweepConfig, SweepRow, sweep
@@ -25,6 +27,12 @@ class BenchmarkConfig(StrictConfig):
     comparison: ComparisonConfig | None = ComparisonConfig()
     sweep: SweepConfig | None = None
     output: str = "runs/benchmark_model.json"
+
+    @pydantic.model_validator(mode="after")
+    def _something_is_measured(self) -> BenchmarkConfig:
+        if self.comparison is None and self.sweep is None:
+            raise ValueError("comparison and sweep are both null: there is nothing to measure")
+        return self
 
 
 def run_benchmark(config: BenchmarkConfig) -> str:

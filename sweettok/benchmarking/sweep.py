@@ -21,6 +21,7 @@ from sweettok.benchmarking.measurement import count_flops, matrix_product, time_
 from sweettok.benchmarking.restatement import GraphConfig
 from sweettok.benchmarking.subjects import random_lexicon, random_video
 from sweettok.config import SweetTokConfig
+from sweettok.errors import ConfigError
 from sweettok.model import SweetTok
 from sweettok.strict_config import StrictConfig
 from sweettok.tokens import Tokens
@@ -53,7 +54,15 @@ class SweepConfig(StrictConfig):
 
     @property
     def torch_device(self) -> torch.device:
-        """The device that is swept."""
+        """The device that is swept.
+
+        Raises:
+            ConfigError: A GPU is asked for and there is none.
+        """
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(
+                "sweep.device is 'cuda', but PyTorch sees no CUDA device here; use auto or cpu"
+            )
         if self.device != "auto":
             return torch.device(self.device)
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
