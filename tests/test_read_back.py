@@ -90,3 +90,61 @@ def test_ray_data(root: Path, expected: list[dict[str, Any]], ray_cluster: objec
 
 def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else value
+
+
+def test_hugging_face_datasets(
+    root: Path, expected: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import datasets
+
+    version = DeltaTable(str(root))
+    features = datasets.Features.from_arrow_schema(pa.schema(version.schema().to_arrow()))
+    found = datasets.load_dataset(
+        "parquet",
+        data_files=version.file_uris(),
+        features=features,
+        split="train",
+        cache_dir=str(tmp_path),
+    )
+    assert in_order(list(found)) == expected
+    streamed = datasets.load_dataset(
+        "parquet",
+        data_files=version.file_uris(),
+        features=features,
+        split="train",
+        streaming=True,
+        cache_dir=str(tmp_path),
+    )
+    assert in_order(list(streamed)) == expected
+
+
+def test_ray_data_reads_a_pinned_version(
+    root: Path, expected: list[dict[str, Any]], ray_cluster: object
+) -> None:
+    from pipeline.reading.ray_data import read_tokens
+
+    version = TokenDataset.open(root).version
+    names = ["video_uri", "clip_index", "spatial_tokens", "temporal_tokens", "caption"]
+    rows = read_tokens(root, version, columns=names, filters=[("clip_index", "<", 2)])
+    listed = [{name: _plain(value) for name, value in row.items()} for row in rows.take_all()]
+    wanted = [{name: row[name] for name in names} for row in expected if row["clip_index"] < 2]
+    assert [{name: row[name] for name in names} for row in in_order(listed)] == wanted
+
+
+def test_ray_train_gets_shards_of_a_pinned_version(root: Path, ray_cluster: object) -> None:
+    from pipeline.reading.ray_data import read_tokens
+
+    shards = read_tokens(root, columns=["clip_id"]).streaming_split(2, equal=False)
+    import ray
+
+    @ray.remote(num_cpus=0.5)
+    def consume(shard: Any) -> list[str]:
+        batches = shard.iter_batches(batch_size=2, batch_format="pyarrow")
+        return [clip for batch in batches for clip in batch["clip_id"].to_pylist()]
+
+    found = [
+        clip for clips in ray.get([consume.remote(shard) for shard in shards]) for clip in clips
+    ]
+    wanted = TokenDataset.open(root).rows(["clip_id"]).read_all()["clip_id"].to_pylist()
+    assert sorted(found) == sorted(wanted)
