@@ -3,13 +3,35 @@
 Runs on the Ray inside this process, on a running cluster (RAY_ADDRESS or cluster.address), or as
 `ray job submit --working-dir . -- python jobs/tokenize_corpus.py --config …`. Inputs that the
 dataset already holds are left alone, so the same command again continues or does nothing. Inputs
-that cannot be tokenized become rows of the dataset's quarantine.
+that have changed replace their rows, inputs that are gone are kept or deleted as `--on-removed`
+says, and inputs that cannot be tokenized become rows of the dataset's quarantine.
 """
 
 import sys
 
-from pipeline.cli import run_job
+from pipeline.cli import Flag, run_job
 from pipeline.tokenization import TokenizeConfig, tokenize_corpus
+
+FLAGS = (
+    Flag(
+        "--on-removed",
+        "on_removed",
+        "what becomes of videos that the source no longer lists (on_removed)",
+        choices=("keep", "delete"),
+    ),
+    Flag(
+        "--retry-quarantined",
+        "retry_quarantined",
+        "work again on inputs quarantined for these reasons, alone for all (retry_quarantined)",
+        is_list=True,
+    ),
+    Flag(
+        "--new-version-of",
+        "dataset.new_version_of",
+        "root of the dataset that this one continues with another tokenizer or other settings "
+        "(dataset.new_version_of)",
+    ),
+)
 
 
 def main(config: TokenizeConfig) -> None:
@@ -23,6 +45,7 @@ if __name__ == "__main__":
             __doc__,
             TokenizeConfig,
             main,
+            flags=FLAGS,
             example="python jobs/tokenize_corpus.py --config configs/tokenize_corpus.yaml "
             "--set source.uris=[s3://bucket/videos] --set dataset.uri=s3://bucket/tokens",
         )

@@ -1,6 +1,6 @@
 """Video corpora to token datasets, on Ray: the data's way, one module per step.
 
-    listing, storage     which videos there are, and how to reach their bytes
+    sources, storage     which videos there are, and how to reach their bytes
     planning             what is left to do
     decoding, clips, preprocessing
                          files to clips, in a child process that can be killed

@@ -24,8 +24,8 @@ import pyarrow.parquet
 import pydantic
 
 from pipeline.errors import RecordError, SourceError, TransientError
-from pipeline.listing import SourceConfig, list_videos
 from pipeline.records import ListedVideo
+from pipeline.sources import SourceConfig, list_videos
 from pipeline.storage import (
     StorageConfig,
     is_local,

@@ -8,18 +8,53 @@ was written by another tokenizer, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pipeline.errors import LineageError, PipelineError
 from sweettok.errors import ConfigError, SweetTokError
 from sweettok.strict_config import StrictConfig, load_config
 
 ConfigT = TypeVar("ConfigT", bound=StrictConfig)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """An argument of its own for a setting that people reach for often.
+
+    Attributes:
+        name: As on the command line: "--on-removed".
+        key: The setting's dotted path.
+        help: What it does, for `--help`.
+        choices: The values it may have; any if empty.
+        is_list: It takes several values, separated by commas; alone it means ["all"].
+    """
+
+    name: str
+    key: str
+    help: str
+    choices: tuple[str, ...] = ()
+    is_list: bool = False
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        """Adds the argument."""
+        options: dict[str, Any] = {"choices": self.choices} if self.choices else {}
+        if self.is_list:
+            options |= {"nargs": "?", "const": "all"}
+        metavar = None if self.choices else "A,B" if self.is_list else "VALUE"
+        parser.add_argument(self.name, dest=self.key, help=self.help, metavar=metavar, **options)
+
+    def override(self, text: str) -> str:
+        """The override that `text` on the command line stands for."""
+        value = [part.strip() for part in text.split(",")] if self.is_list else text
+        return f"{self.key}={json.dumps(value)}"
+
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -33,6 +68,7 @@ def run_job(
     work: Callable[[ConfigT], object],
     *,
     example: str,
+    flags: Sequence[Flag] = (),
     arguments: Sequence[str] | None = None,
 ) -> int:
     """Parses the command line, does the work, and returns the process's exit code.
@@ -42,15 +78,20 @@ def run_job(
         config_class: What `--config` is read into.
         work: Does the job; its exceptions of our own trees become one line on stderr.
         example: A complete command line, shown at the end of `--help`.
+        flags: Settings with an argument of their own; `--set` of the same setting wins.
         arguments: The command line; the process's own if None.
     """
     parser = _parser(description, example)
+    for flag in flags:
+        flag.add_to(parser)
     options = parser.parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
     try:
-        config = load_config(config_class, options.config, options.set)
+        given = {flag: getattr(options, flag.key) for flag in flags}
+        overrides = [flag.override(text) for flag, text in given.items() if text is not None]
+        config = load_config(config_class, options.config, [*overrides, *options.set])
         if options.print_config:
             sys.stdout.write(config.to_yaml())
             return 0

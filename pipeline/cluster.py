@@ -54,6 +54,8 @@ def connect(config: ClusterConfig) -> None:
     address = config.address or os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    # Relative paths of a config mean the same to training workers as to the job.
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     # The pipeline prints its own progress; Ray Data's bars would drown it.
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -94,6 +96,20 @@ def check_room(num_needed: float, remedy: str, *, resource: str = "CPU") -> None
     logger.warning("%s, or wait until the cluster has more", message)
 
 
+def check_own_node() -> None:
+    """Checks that the node through which this process talks to the cluster still lives.
+
+    Raises:
+        PipelineError: It does not; nothing can be started from here any more.
+    """
+    own_id = ray.get_runtime_context().get_node_id()
+    if not any(node["NodeID"] == own_id and node["Alive"] for node in ray.nodes()):
+        raise PipelineError(
+            "the Ray node of this process has died, and with it the run; what was committed "
+            "stays. Start the node again, then run the same command: it continues"
+        )
+
+
 def has_gpu() -> bool:
     """Whether any node of the connected cluster has a GPU."""
     return ray.cluster_resources().get("GPU", 0) > 0
@@ -119,16 +135,24 @@ def _start(config: ClusterConfig) -> None:
     # whatever cluster was started last on this machine, and waits for it if that one is gone.
     port = _free_port()
     dashboard = {_EMBEDDED: f"http://127.0.0.1:{port}"}
-    ray.init(
-        address="local",  # otherwise Ray joins, or waits for, whatever ran here before
-        num_cpus=config.num_cpus or max(LEAST_CPUS, os.cpu_count() or 1),
-        object_store_memory=config.object_store_bytes,
-        include_dashboard=True,
-        dashboard_host="127.0.0.1",
-        dashboard_port=port,
-        runtime_env={"env_vars": WORKER_ENVIRONMENT | QUIET_ENVIRONMENT | dashboard},
-        logging_level=logging.WARNING,
-    )
+    try:
+        ray.init(
+            address="local",  # otherwise Ray joins, or waits for, whatever ran here before
+            num_cpus=config.num_cpus or max(LEAST_CPUS, os.cpu_count() or 1),
+            object_store_memory=config.object_store_bytes,
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            dashboard_port=port,
+            runtime_env={"env_vars": WORKER_ENVIRONMENT | QUIET_ENVIRONMENT | dashboard},
+            logging_level=logging.WARNING,
+        )
+    except Exception as error:  # Ray has no narrower one for this
+        if "timed out during startup" not in str(error):
+            raise
+        raise PipelineError(
+            "Ray did not come up within its 30 s; the machine is too busy or out of memory: run "
+            "the same command again when it has room, or set cluster.address to a running cluster"
+        ) from None
 
 
 def _free_port() -> int:

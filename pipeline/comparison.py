@@ -12,12 +12,11 @@ import torch
 from jaxtyping import UInt8
 
 from pipeline.dataset import TokenDataset
+from pipeline.encoding import PIXEL_RANGE
 from pipeline.reconstruction import StoredClip, decode_clips, original_frames, stored_clips
 from pipeline.storage import StorageConfig
 from sweettok import SweetTok
 from sweettok.metrics import psnr_db
-
-PIXEL_RANGE = 255.0
 
 
 @dataclass(frozen=True, eq=False)

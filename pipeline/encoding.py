@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pydantic
@@ -12,8 +12,12 @@ import torch
 
 from pipeline.errors import PipelineError
 from pipeline.records import Clip, TokenizedClip
-from sweettok import SweetTok, pixels_to_video
+from sweettok import SweetTok, Tokens, pixels_to_video, video_to_pixels
+from sweettok.metrics import psnr_db
 from sweettok.strict_config import StrictConfig
+
+PIXEL_RANGE = 255.0
+_BATCHED = ", batched"
 
 
 class EncodeConfig(StrictConfig):
@@ -30,6 +34,9 @@ class EncodeConfig(StrictConfig):
         batch_invariant: Whether an encoder on a CPU computes each clip alone, so that its ids
             cannot depend on the clips that happen to share its batch. False is faster for small
             clips, without the guarantee, and part of the dataset's lineage as well.
+        psnr_fraction: Share of the clips that are decoded again to store their PSNR (column
+            `psnr_db`), in [0, 1]. Which ones depends on their ids alone. Each costs one pass
+            through the tokenizer's decoder, about as much as encoding the clip.
     """
 
     batch_size: int = pydantic.Field(default=8, ge=1)
@@ -38,11 +45,19 @@ class EncodeConfig(StrictConfig):
     num_gpus_per_actor: float | None = pydantic.Field(default=None, ge=0)
     precision: Literal["fp32", "bf16"] = "fp32"
     batch_invariant: bool = True
+    psnr_fraction: float = pydantic.Field(default=0.01, ge=0, le=1)
 
     @property
     def arithmetic(self) -> str:
         """What decides near ties between two words, for the lineage: "fp32" or "fp32, batched"."""
-        return self.precision if self.batch_invariant else f"{self.precision}, batched"
+        return self.precision if self.batch_invariant else f"{self.precision}{_BATCHED}"
+
+    @classmethod
+    def from_arithmetic(cls, arithmetic: str, **settings: Any) -> Self:
+        """The config whose `arithmetic` is the one given; `settings` are its other fields."""
+        precision = arithmetic.removesuffix(_BATCHED)
+        values = {"precision": precision, "batch_invariant": precision == arithmetic}
+        return cls.from_mapping(settings | values, origin="lineage")
 
 
 class EncodeStage:
@@ -94,10 +109,40 @@ class EncodeStage:
         spatial = tokens.spatial.to(torch.int16).cpu().numpy()
         temporal = tokens.temporal.to(torch.int16).cpu().numpy()
         return [
-            TokenizedClip(clip.unit, clip.window, clip.source, spatial[row], temporal[row])
+            TokenizedClip(
+                clip.unit,
+                clip.window,
+                clip.source,
+                spatial[row],
+                temporal[row],
+                self._recorded_psnr_db(tokens[row : row + 1], clip),
+            )
             for row, clip in enumerate(clips)
         ]
 
     def close(self) -> None:
         """Releases the weights."""
         self._model = None
+
+    def psnr_db(self, tokens: Tokens, clip: Clip) -> float:
+        """PSNR of one clip's tokens, decoded, against its pixels, in dB.
+
+        Decoded alone and in fp32, as a reader of the dataset would. Rounded to 0.01 dB, for what
+        is below depends on the number of threads.
+        """
+        assert self._model is not None, "setup() comes first"
+        with torch.inference_mode():
+            ids = Tokens(tokens.spatial.to(self._device), tokens.temporal.to(self._device))
+            decoded = video_to_pixels(self._model.decode(ids)).cpu()
+        original = torch.from_numpy(np.array(clip.frames))[None]
+        return round(psnr_db(original, decoded, PIXEL_RANGE).item(), 2)
+
+    def _recorded_psnr_db(self, tokens: Tokens, clip: Clip) -> float | None:
+        if not is_measured(clip.clip_id, self._config.psnr_fraction):
+            return None
+        return self.psnr_db(tokens, clip)
+
+
+def is_measured(clip_id: str, fraction: float) -> bool:
+    """Whether a clip is among the `fraction` of all clips whose PSNR is stored."""
+    return int(clip_id[:16], 16) < fraction * 2**64

@@ -5,6 +5,17 @@
 Both engines call the same stage classes and feed the same committer. On Ray, pixels go from decode
 tasks to encoders through the object store, token ids from encoders to one committer actor; neither
 passes through the driver, which only watches.
+
+What happens when something dies (what was committed is never touched by any of it):
+
+* a decoder's process: that video is tried with the next decoder, then quarantined.
+* a decode task's process: Ray Data repeats the task.
+* an encoder: Ray Data starts it again and repeats its batch.
+* a node: the same for everything that ran or lay there. These repetitions have no limit, since
+  nodes come and go for months; what only repeats itself ends by `engine.no_progress_timeout_s`.
+* the committer or Ray Data's coordinator (both live on the driver's node): the run goes on by
+  itself with the videos that the dataset lacks, `engine.max_restarts` times.
+* the driver or its node: the same command continues.
 """
 
 from __future__ import annotations
@@ -13,68 +24,106 @@ import functools
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, TypeAlias
 
-import pyarrow as pa
 import pydantic
 import ray
 import ray.data
 import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.cluster import check_room, has_gpu
-from pipeline.dataset import CommitConfig, CommitSummary, Committer, TokenDataset
-from pipeline.decoding.cutting import CutSettings
+from pipeline.actors import CommitTarget, Encoder, Progress, StreamCommitter, StreamResult
+from pipeline.cluster import check_own_node, check_room, has_gpu
+from pipeline.dataset import CommitSummary, Committer
+from pipeline.decode_task import DecodeSpec, decode_units
 from pipeline.decoding.stage import DecodeStage
 from pipeline.encoding import EncodeConfig, EncodeStage
 from pipeline.errors import PipelineError
+from pipeline.quarantine_limit import QuarantineLimit
 from pipeline.records import Clip, TokenizedClip, UnitEnd, WorkUnit
-from pipeline.storage import StorageConfig
-from pipeline.transport import records_to_table, table_to_records
+from pipeline.resuming import committed_by, unfinished_units
+from pipeline.transport import records_to_table
+from pipeline.unit_parts import split_units
+from pipeline.worker_errors import as_pipeline_error, is_loss, loss
 from sweettok.strict_config import StrictConfig
+
+__all__ = [
+    "PROGRESS_INTERVAL_S",
+    "CommitTarget",
+    "DecodeSpec",
+    "EngineConfig",
+    "EngineResult",
+    "as_pipeline_error",
+    "decode_on_ray",
+    "run_in_process",
+    "run_on_ray",
+]
 
 logger = logging.getLogger(__name__)
 
 PROGRESS_INTERVAL_S = 5.0
 MAX_DECODE_BLOCKS = 10_000  # Ray Data plans this many decode tasks without effort
+_LAST_COMMIT_TIMEOUT_S = 300.0
+_RESTART_PAUSE_S = 2.0
 
 
 class EngineConfig(StrictConfig):
-    """How the work is spread over the cluster.
+    """How the work is spread over the cluster, and when a run gives up.
 
     Attributes:
+        units_per_wave: Videos per execution of Ray Data: so many are in the driver's memory at one
+            time, about 1 kB each. Between waves the encoders start again.
         num_decode_tasks: Decode tasks at one time; null lets Ray Data use the free cores.
         num_cpus_per_decode_task: CPU cores that one decode task reserves.
         memory_bytes_per_decode_task: Memory that one decode task reserves, in bytes.
         no_progress_timeout_s: A run that finishes nothing for so long is stopped with an error.
+        max_restarts: How often in a row, without one more finished video, a run that lost its
+            committer goes on by itself from the last commit.
+        max_quarantine_fraction: A run is stopped once more than this share of its finished videos
+            is quarantined, in [0, 1]; null never stops it.
+        min_units_for_fraction: The share counts once so many videos are finished.
     """
 
+    units_per_wave: int = pydantic.Field(default=200_000, ge=1)
     num_decode_tasks: int | None = pydantic.Field(default=None, ge=1)
     num_cpus_per_decode_task: float = pydantic.Field(default=1, gt=0)
     memory_bytes_per_decode_task: int = pydantic.Field(default=512 * 2**20, ge=1)
     no_progress_timeout_s: float = pydantic.Field(default=1800, gt=0)
+    max_restarts: int = pydantic.Field(default=3, ge=0)
+    max_quarantine_fraction: float | None = pydantic.Field(default=0.5, ge=0, le=1)
+    min_units_for_fraction: int = pydantic.Field(default=1000, ge=1)
+
+    def quarantine_limit(self) -> QuarantineLimit:
+        """A fresh count against the limit."""
+        return QuarantineLimit(self.max_quarantine_fraction, self.min_units_for_fraction)
 
 
 @dataclass(frozen=True)
-class DecodeSpec:
-    """Everything a decode task needs; small and picklable.
+class EngineResult:
+    """What a run on Ray gave.
 
     Attributes:
-        settings: What to cut from a file.
-        storage: How to reach the files.
-        table_bytes: Clips are handed on in tables of about this many bytes of pixels.
+        committed: What was committed.
+        steady_clips_per_s: Clips per second between the first and the last tokens that came out
+            of the encoders: start-up and commit left out; 0 if all came at once.
     """
 
-    settings: CutSettings
-    storage: StorageConfig
-    table_bytes: int = 16 * 2**20
+    committed: CommitSummary
+    steady_clips_per_s: float
 
-    def stage(self) -> DecodeStage:
-        """The stage, not set up yet."""
-        parts = self.settings
-        return DecodeStage(
-            parts.decode, parts.clips, parts.preprocess, parts.geometry, self.storage
-        )
+
+class UnitSource(Protocol):
+    """Many work units that become objects a few at a time."""
+
+    def __len__(self) -> int:
+        """How many units."""
+
+    def slice(self, start: int, length: int) -> list[WorkUnit]:
+        """The units from `start` on, at most `length` of them."""
+
+
+Units: TypeAlias = Sequence[WorkUnit] | UnitSource
 
 
 def run_in_process(
@@ -117,8 +166,11 @@ def decode_on_ray(
     units: Sequence[WorkUnit], decode: DecodeSpec, engine: EngineConfig
 ) -> ray.data.Dataset:
     """A lazy Ray dataset of clip and unit-end messages (see pipeline/transport.py)."""
-    return _units_dataset(units).map_batches(
-        functools.partial(_decode_units, decode),
+    # Dealt out like cards: the parts of a long video go to different tasks.
+    num_blocks = min(len(units), MAX_DECODE_BLOCKS)
+    tables = [records_to_table(units[first::num_blocks]) for first in range(num_blocks)]
+    return ray.data.from_arrow(tables).map_batches(
+        functools.partial(decode_units, decode),
         batch_format="pyarrow",
         batch_size=1,
         num_cpus=engine.num_cpus_per_decode_task,
@@ -130,7 +182,7 @@ def decode_on_ray(
 
 
 def run_on_ray(
-    units: Sequence[WorkUnit],
+    units: Units,
     decode: DecodeSpec,
     encode: EncodeConfig,
     engine: EngineConfig,
@@ -138,194 +190,180 @@ def run_on_ray(
 ) -> EngineResult:
     """Runs the stages on the connected Ray cluster and commits what they give.
 
+    Interrupted, it commits what is finished before it lets the interruption through.
+
+    Args:
+        units: What to work on; a few at a time become objects in this process.
+        decode: What to cut, and how to reach the files.
+        encode: The encoders.
+        engine: How the work is spread, and when the run gives up.
+        target: The dataset.
+
     Raises:
-        PipelineError: A stage failed for another reason than one video's fault, or nothing
-            finished for `engine.no_progress_timeout_s`.
+        PipelineError: A stage failed for another reason than one video's fault, nothing finished
+            for `engine.no_progress_timeout_s`, too many videos were quarantined, or too much of
+            the cluster was lost. What was finished before is committed.
     """
-    num_gpus = encode.num_gpus_per_actor
-    if num_gpus is None:
-        num_gpus = 1.0 if has_gpu() else 0.0
     check_room(
         encode.num_actors * encode.num_cpus_per_actor + engine.num_cpus_per_decode_task,
         "lower encode.num_actors or encode.num_cpus_per_actor (fractions are fine)",
     )
-    rows = decode_on_ray(units, decode, engine).map_batches(
-        _Encoder,
-        fn_constructor_args=(target, encode, num_gpus > 0),
-        batch_format="pyarrow",
-        batch_size=encode.batch_size,
-        num_cpus=encode.num_cpus_per_actor,
-        num_gpus=num_gpus,
-        compute=ray.data.ActorPoolStrategy(size=encode.num_actors),
-    )
-    committer = ray.remote(_StreamCommitter).options(num_cpus=0, max_concurrency=2).remote(target)
-    (stream,) = rows.streaming_split(1)
-    try:
-        return _watch(committer, committer.consume.remote(stream), len(units), engine)
-    except ray.exceptions.RayError as error:
-        raise as_pipeline_error(error) from error
-    finally:
-        ray.kill(committer)
+    run = _Run(len(units), decode, encode, engine, target)
+    for start in range(0, len(units), engine.units_per_wave):
+        run.finish(_slice(units, start, engine.units_per_wave), num_before=start)
+    return run.result()
 
 
-@dataclass(frozen=True)
-class CommitTarget:
-    """Where a run writes: enough to open the dataset in another process."""
+class _Run:
+    """One run on Ray, wave by wave; a wave that is lost goes on from what the dataset has."""
 
-    dataset_uri: str
-    storage: StorageConfig
-    run_id: str
-    commit: CommitConfig
+    def __init__(
+        self,
+        num_units: int,
+        decode: DecodeSpec,
+        encode: EncodeConfig,
+        engine: EngineConfig,
+        target: CommitTarget,
+    ) -> None:
+        self._num_units = num_units
+        self._decode = decode
+        self._encode = encode
+        self._engine = engine
+        self._target = target
+        self._limit = engine.quarantine_limit()
+        self._committed = CommitSummary()
+        self._steady_clips_per_s = 0.0
+        self._was_lost = False
 
-    def open(self) -> TokenDataset:
-        """The dataset as it is now."""
-        return TokenDataset.open(self.dataset_uri, storage=self.storage)
+    def finish(self, wave: list[WorkUnit], num_before: int) -> None:
+        """Brings the units of `wave` into the dataset, whatever is lost on the way."""
+        stop = num_before + len(wave)
+        num_failures = 0
+        while wave:
+            try:
+                self._note(self._attempt(wave, stop - len(wave)))
+                return
+            except ray.exceptions.RayError as error:
+                if not is_loss(error):
+                    raise as_pipeline_error(error) from error
+                what = loss(error)
+            check_own_node()
+            self._was_lost = True
+            left = unfinished_units(wave, self._target.open(), self._target.run_id)
+            num_failures = 1 if len(left) < len(wave) else num_failures + 1
+            wave = left
+            self._go_on_or_give_up(what, num_failures, len(wave))
 
-    def committer(self) -> Committer:
-        """A committer of this run."""
-        return Committer(self.open(), self.run_id, self.commit)
+    def result(self) -> EngineResult:
+        """What the run gave; after a loss, counted in the dataset itself."""
+        committed = self._committed
+        if self._was_lost:
+            committed = committed_by(self._target.run_id, self._target.open(), self._num_units)
+        return EngineResult(committed, self._steady_clips_per_s)
 
+    def _attempt(self, wave: list[WorkUnit], num_before: int) -> StreamResult:
+        """Runs one wave in a Ray Data execution and a committer of its own."""
+        (stream,) = self._tokens(wave).streaming_split(1)
+        committer = self._start_committer()
+        try:
+            return self._watch(committer, committer.consume.remote(stream), num_before)
+        except (KeyboardInterrupt, SystemExit):
+            logger.info("stopping: what is finished is committed first; once more stops at once")
+            _commit_finished(committer)
+            raise
+        finally:
+            ray.kill(committer)
 
-@dataclass(frozen=True)
-class Progress:
-    """What a run has done so far."""
+    def _tokens(self, wave: list[WorkUnit]) -> ray.data.Dataset:
+        """The lazy Ray dataset of token and unit-end messages."""
+        config = self._encode
+        num_gpus = config.num_gpus_per_actor
+        if num_gpus is None:
+            num_gpus = 1.0 if has_gpu() else 0.0
+        parts = split_units(wave, self._decode.settings.decode.part_bytes)
+        return decode_on_ray(parts, self._decode, self._engine).map_batches(
+            Encoder,
+            fn_constructor_args=(self._target, config, num_gpus > 0),
+            batch_format="pyarrow",
+            batch_size=config.batch_size,
+            num_cpus=config.num_cpus_per_actor,
+            num_gpus=num_gpus,
+            compute=ray.data.ActorPoolStrategy(size=config.num_actors),
+        )
 
-    num_clips: int = 0
-    num_units: int = 0
-    num_quarantined: int = 0
-
-
-@dataclass(frozen=True)
-class EngineResult:
-    """What a run on Ray gave.
-
-    Attributes:
-        committed: What was committed.
-        steady_clips_per_s: Clips per second between the first and the last tokens that came out
-            of the encoders: start-up and commit left out; 0 if all came at once.
-    """
-
-    committed: CommitSummary
-    steady_clips_per_s: float
-
-
-_STAGE_OF_THIS_PROCESS: dict[str, DecodeStage] = {}
-
-
-def _decode_stage(spec: DecodeSpec) -> DecodeStage:
-    """The stage of this worker process, kept between tasks with its decoding child."""
-    key = repr(spec)
-    if key not in _STAGE_OF_THIS_PROCESS:
-        for stage in _STAGE_OF_THIS_PROCESS.values():
-            stage.close()
-        _STAGE_OF_THIS_PROCESS.clear()
-        stage = spec.stage()
-        stage.setup()
-        _STAGE_OF_THIS_PROCESS[key] = stage
-    return _STAGE_OF_THIS_PROCESS[key]
-
-
-def _units_dataset(units: Sequence[WorkUnit]) -> ray.data.Dataset:
-    size = -(-len(units) // MAX_DECODE_BLOCKS)
-    groups = [units[start : start + size] for start in range(0, len(units), size)]
-    return ray.data.from_arrow([records_to_table(group) for group in groups])
-
-
-def _decode_units(spec: DecodeSpec, table: pa.Table) -> Iterator[pa.Table]:
-    stage = _decode_stage(spec)
-    waiting: list[Clip | UnitEnd] = []
-    waiting_bytes = 0
-    for unit in table_to_records(table):
-        assert isinstance(unit, WorkUnit)
-        for record in stage.process(unit):
-            waiting.append(record)
-            waiting_bytes += record.frames.nbytes if isinstance(record, Clip) else 0
-            if waiting_bytes >= spec.table_bytes:
-                yield records_to_table(waiting)
-                waiting, waiting_bytes = [], 0
-    if waiting:
-        yield records_to_table(waiting)
-
-
-class _Encoder:
-    """The encode stage as a Ray Data actor: passes unit ends through."""
-
-    def __init__(self, target: CommitTarget, config: EncodeConfig, use_gpu: bool) -> None:
-        self._stage = EncodeStage(target.open().tokenizer_files(), config, use_gpu=use_gpu)
-        self._stage.setup()
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        records = list(table_to_records(table))
-        ends = [record for record in records if isinstance(record, UnitEnd)]
-        clips = [record for record in records if isinstance(record, Clip)]
-        return records_to_table([*self._stage.process(clips), *ends])
-
-
-class _StreamCommitter:
-    """Feeds the token stream to a committer, away from the driver; answers while it works."""
-
-    def __init__(self, target: CommitTarget) -> None:
-        self._committer = target.committer()
-        self._num_clips = self._num_units = self._num_quarantined = 0
-
-    def consume(self, stream: ray.data.DataIterator) -> EngineResult:
-        first_s, num_first = None, 0
-        last_s = 0.0
-        for table in stream.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for record in table_to_records(table):
-                assert isinstance(record, TokenizedClip | UnitEnd)
-                self._count(record)
-                self._committer.add(record)
-            last_s = time.monotonic()
-            if first_s is None and self._num_clips:
-                first_s, num_first = last_s, self._num_clips
-        duration_s = 0.0 if first_s is None else last_s - first_s
-        rate = (self._num_clips - num_first) / duration_s if duration_s > 0 else 0.0
-        return EngineResult(self._committer.close(), rate)
-
-    def progress(self) -> Progress:
-        return Progress(self._num_clips, self._num_units, self._num_quarantined)
-
-    def _count(self, record: TokenizedClip | UnitEnd) -> None:
-        if isinstance(record, TokenizedClip):
-            self._num_clips += 1
-        else:
-            self._num_units += 1
-            self._num_quarantined += record.quarantine is not None
-
-
-def _watch(
-    committer: Any, result: ray.ObjectRef, num_units: int, engine: EngineConfig
-) -> EngineResult:
-    last, changed_at = Progress(), time.monotonic()
-    while True:
-        ready, _ = ray.wait([result], timeout=PROGRESS_INTERVAL_S)
-        if ready:
-            return ray.get(result)
-        progress = ray.get(committer.progress.remote())
-        if progress != last:
-            last, changed_at = progress, time.monotonic()
-            logger.info(
-                "%d of %d videos done, %d quarantined, %d clips tokenized",
-                progress.num_units,
-                num_units,
-                progress.num_quarantined,
-                progress.num_clips,
+    def _start_committer(self) -> Any:
+        # Never restarted by Ray: its state is what the stream brought, and only the dataset knows
+        # what of it was committed. On the driver's node, whose end is the end of the run anyway.
+        driver_node = ray.get_runtime_context().get_node_id()
+        return (
+            ray.remote(StreamCommitter)
+            .options(
+                num_cpus=0,
+                max_concurrency=3,
+                max_restarts=0,
+                max_task_retries=0,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(driver_node, soft=True),
             )
-        idle_s = time.monotonic() - changed_at
-        if idle_s > engine.no_progress_timeout_s:
+            .remote(self._target, self._limit)
+        )
+
+    def _watch(self, committer: Any, result: ray.ObjectRef, num_before: int) -> StreamResult:
+        last, changed_at = Progress(), time.monotonic()
+        while True:
+            ready, _ = ray.wait([result], timeout=PROGRESS_INTERVAL_S)
+            if ready:
+                return ray.get(result)
+            progress = ray.get(committer.heartbeat.remote())
+            if progress != last:
+                last, changed_at = progress, time.monotonic()
+                logger.info(
+                    "%d of %d videos done, %d quarantined, %d clips tokenized",
+                    num_before + progress.num_units,
+                    self._num_units,
+                    progress.num_quarantined,
+                    progress.num_clips,
+                )
+            idle_s = time.monotonic() - changed_at
+            if idle_s > self._engine.no_progress_timeout_s:
+                _commit_finished(committer)
+                raise PipelineError(
+                    f"nothing finished for {idle_s:.0f} s (engine.no_progress_timeout_s = "
+                    f"{self._engine.no_progress_timeout_s:g}); {num_before + last.num_units} of "
+                    f"{self._num_units} videos were done. Check that the cluster has the CPUs and "
+                    "GPUs that the config asks for"
+                )
+
+    def _note(self, result: StreamResult) -> None:
+        self._limit = result.limit
+        self._committed = _total(self._committed, result.committed)
+        self._steady_clips_per_s = result.steady_clips_per_s
+
+    def _go_on_or_give_up(self, what: str, num_failures: int, num_left: int) -> None:
+        if num_failures > self._engine.max_restarts:
             raise PipelineError(
-                f"nothing finished for {idle_s:.0f} s (engine.no_progress_timeout_s = "
-                f"{engine.no_progress_timeout_s:g}); {last.num_units} of {num_units} videos were "
-                "done. Check that the cluster has the CPUs and GPUs that the config asks for"
+                f"{what}. The run was lost {num_failures} times in a row without one more finished "
+                f"video (engine.max_restarts = {self._engine.max_restarts}); {num_left} videos are "
+                "left. See that the cluster's nodes stay up and have enough memory, then run the "
+                "same command again: it continues"
             )
+        logger.warning("%s; going on with the %d videos that are not committed", what, num_left)
+        time.sleep(_RESTART_PAUSE_S)
 
 
-def as_pipeline_error(error: BaseException) -> PipelineError:
-    """What went wrong in a worker, without Ray's wrapping: our own error, or its last line."""
-    while isinstance(error, ray.exceptions.RayTaskError) and error.cause is not None:
-        error = error.cause
-    if isinstance(error, PipelineError):
-        return error
-    lines = str(error).strip().splitlines() or [""]
-    return PipelineError(f"{type(error).__name__}: {lines[-1]}")
+def _slice(units: Units, start: int, length: int) -> list[WorkUnit]:
+    if isinstance(units, Sequence):
+        return list(units[start : start + length])
+    return units.slice(start, length)
+
+
+def _total(first: CommitSummary, second: CommitSummary) -> CommitSummary:
+    names = [field.name for field in fields(CommitSummary)]
+    return CommitSummary(**{name: getattr(first, name) + getattr(second, name) for name in names})
+
+
+def _commit_finished(committer: Any) -> None:
+    """Has the committer commit what is complete; says so if that fails."""
+    try:
+        ray.get(committer.finish.remote(), timeout=_LAST_COMMIT_TIMEOUT_S)
+    except ray.exceptions.RayError as error:
+        logger.warning("the last commit failed (%s); its videos are done again", loss(error))

@@ -16,6 +16,10 @@ class SourceError(PipelineError):
     """The corpus cannot be listed: a root does not exist, a scheme is unknown, nothing matches."""
 
 
+class SourceChangedError(SourceError):
+    """A video is no longer in the state that its tokens were made from."""
+
+
 class DatasetError(PipelineError):
     """A token dataset is missing, damaged or cannot be written."""
 
@@ -43,6 +47,7 @@ class QuarantineReason(StrEnum):
     DEADLINE_EXCEEDED = "deadline_exceeded"
     DECODER_CRASH = "decoder_crash"
     READ_ERROR = "read_error"
+    TAKEN_DOWN = "taken_down"
 
 
 class RecordError(PipelineError):

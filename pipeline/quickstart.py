@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pipeline.dataset import TokenDataset
 from pipeline.dataset_report import ReportConfig, comparison_sheet, report_dataset
-from pipeline.listing import list_videos
 from pipeline.sample_videos import fetch_sample_videos
+from pipeline.sources import list_videos
 from pipeline.tokenization import TokenizeConfig, TokenizeSummary, tokenize_corpus
 from pipeline.training.config import TrainConfig
 from pipeline.training.fit import fit_tokenizer

@@ -14,13 +14,13 @@ import torch
 from jaxtyping import UInt8
 
 from pipeline.clips import ClipConfig
-from pipeline.dataset import TokenDataset
+from pipeline.dataset import Lineage, TokenDataset
 from pipeline.decoding.interface import DecodeConfig
 from pipeline.decoding.stage import DecodeStage
 from pipeline.errors import DatasetError, SourceError
-from pipeline.listing import SourceConfig, list_videos
 from pipeline.preprocessing import PreprocessConfig
 from pipeline.records import Clip, WorkUnit
+from pipeline.sources import find_video
 from pipeline.storage import StorageConfig
 from sweettok import SweetTok, Tokens, video_to_pixels
 
@@ -107,14 +107,7 @@ def original_frames(
     Each video is decoded once. A clip is missing from the result if its video is gone or changed.
     """
     wanted = {clip.clip_id for clip in clips}
-    lineage = dataset.lineage
-    stage = DecodeStage(
-        DecodeConfig.from_mapping({"decoders": lineage.decoder.split(", ")}, origin="lineage"),
-        ClipConfig.from_mapping(lineage.clip_policy, origin="lineage"),
-        PreprocessConfig.from_mapping(lineage.preprocessing, origin="lineage"),
-        lineage.geometry,
-        storage,
-    )
+    stage = decode_stage_of(dataset.lineage, storage)
     stage.setup()
     try:
         return {
@@ -125,6 +118,17 @@ def original_frames(
         }
     finally:
         stage.close()
+
+
+def decode_stage_of(lineage: Lineage, storage: StorageConfig) -> DecodeStage:
+    """The stage that cuts the clips of a dataset from its videos once more, not set up yet."""
+    return DecodeStage(
+        DecodeConfig.from_mapping({"decoders": lineage.decoder.split(", ")}, origin="lineage"),
+        ClipConfig.from_mapping(lineage.clip_policy, origin="lineage"),
+        PreprocessConfig.from_mapping(lineage.preprocessing, origin="lineage"),
+        lineage.geometry,
+        storage,
+    )
 
 
 def token_counts(
@@ -161,14 +165,9 @@ def load_tokenizer_of(dataset: TokenDataset) -> SweetTok:
 def _unchanged_units(clips: Sequence[StoredClip], storage: StorageConfig) -> Iterator[WorkUnit]:
     for clip in {clip.video_id: clip for clip in clips}.values():
         try:
-            (video,) = list_videos(SourceConfig(uris=(clip.video_uri,), storage=storage))
-        except SourceError:
-            logger.warning("%s is gone: no original to compare with", clip.video_uri)
-            continue
-        if video.fingerprint != clip.video_fingerprint:
-            logger.warning("%s has changed since it was tokenized", clip.video_uri)
-            continue
-        yield WorkUnit.from_listed(video)
+            yield find_video(clip.video_uri, clip.video_fingerprint, storage)
+        except SourceError as error:
+            logger.warning("no original to compare with: %s", error)
 
 
 def _decode_batch(

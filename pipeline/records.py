@@ -13,6 +13,7 @@ on every machine, in every run, for any number of workers.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,14 +21,39 @@ import numpy as np
 from pipeline.errors import QuarantineReason
 
 
+def stable_digest(*parts: object) -> bytes:
+    """128 bits of SHA-256 of the parts' texts, order mattering."""
+    texts = [str(part).encode() for part in parts]
+    framed = b"".join(len(text).to_bytes(8, "little") + text for text in texts)
+    return hashlib.sha256(framed).digest()[:16]
+
+
 def stable_id(*parts: object) -> str:
-    """A 32-digit hexadecimal id (128 bits of SHA-256) of the parts' texts, order mattering."""
-    digest = hashlib.sha256()
-    for part in parts:
-        text = str(part).encode()
-        digest.update(len(text).to_bytes(8, "little"))
-        digest.update(text)
-    return digest.hexdigest()[:32]
+    """`stable_digest` as 32 hexadecimal digits."""
+    return stable_digest(*parts).hex()
+
+
+def video_digest(uri: str) -> bytes:
+    """The 16 bytes of the id of the video at `uri`."""
+    return stable_digest("video", uri)
+
+
+def fingerprint_digest(size_bytes: int, version: str) -> bytes:
+    """The 16 bytes of the fingerprint of a video of this size in this version."""
+    return stable_digest("fingerprint", size_bytes, version)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveMember:
+    """Where the bytes of a video lie inside a tar shard.
+
+    Attributes:
+        offset_bytes: Position of the first byte in the shard.
+        size_bytes: How many bytes there are.
+    """
+
+    offset_bytes: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,33 +61,42 @@ class ListedVideo:
     """One input as the listing saw it; not a byte of it has been read.
 
     Attributes:
-        uri: Absolute, canonical URI with its scheme ("file:///…", "s3://…").
+        uri: Absolute, canonical URI with its scheme ("file:///…", "s3://…"); of a video inside a
+            tar shard the shard's, with the member's name behind a "#".
         size_bytes: Size that the store reports.
-        version: What the store offers to tell changes apart: an etag or a modification time.
+        version: What tells changes apart: the store's etag or modification time, or a hash of the
+            content.
         attributes: The user's own columns (caption, label, split …), carried to every clip row.
+        member: Where it lies inside its shard; None for a file of its own.
     """
 
     uri: str
     size_bytes: int
     version: str
     attributes: dict[str, str] = field(default_factory=dict)
+    member: ArchiveMember | None = None
 
     @property
     def video_id(self) -> str:
         """Identity of the input: a hash of its URI."""
-        return stable_id("video", self.uri)
+        return video_digest(self.uri).hex()
 
     @property
     def fingerprint(self) -> str:
         """Tells changed from unchanged: a hash of size and version."""
-        return stable_id("fingerprint", self.size_bytes, self.version)
+        return fingerprint_digest(self.size_bytes, self.version).hex()
 
 
 @dataclass(frozen=True, slots=True)
 class WorkUnit:
-    """One piece of work: a video that is not in the dataset yet at this fingerprint.
+    """One piece of work: a video, or a part of one, that the dataset lacks at this fingerprint.
 
-    All rows of a unit are committed together or not at all.
+    All rows of a video are committed together or not at all.
+
+    Attributes:
+        part_index, num_parts: Which part of the video's clips it is, of how many: a long video is
+            spread over workers (see `pipeline.unit_parts`).
+        member: Where the video lies inside its tar shard; None for a file of its own.
     """
 
     video_id: str
@@ -69,11 +104,21 @@ class WorkUnit:
     fingerprint: str
     size_bytes: int
     attributes: dict[str, str] = field(default_factory=dict)
+    part_index: int = 0
+    num_parts: int = 1
+    member: ArchiveMember | None = None
 
     @classmethod
     def from_listed(cls, video: ListedVideo) -> WorkUnit:
         """The unit that covers the whole of `video`."""
-        return cls(video.video_id, video.uri, video.fingerprint, video.size_bytes, video.attributes)
+        return cls(
+            video.video_id,
+            video.uri,
+            video.fingerprint,
+            video.size_bytes,
+            video.attributes,
+            member=video.member,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +191,8 @@ class TokenizedClip:
     Attributes:
         spatial_tokens: int16 array [num_spatial_tokens], ids into the spatial codebook.
         temporal_tokens: int16 array [num_temporal_tokens], ids into the temporal codebook.
+        psnr_db: What is left of the pixels when the tokens are decoded again, in dB; None if it
+            was not measured.
     """
 
     unit: WorkUnit
@@ -153,6 +200,7 @@ class TokenizedClip:
     source: VideoInfo
     spatial_tokens: np.ndarray
     temporal_tokens: np.ndarray
+    psnr_db: float | None = None
 
     @property
     def clip_id(self) -> str:
@@ -194,5 +242,12 @@ class UnitEnd:
 
 def clip_id(unit: WorkUnit, window: ClipWindow) -> str:
     """Id of the clip that `window` cuts from `unit`."""
-    frames = ",".join(map(str, window.frame_indices))
-    return stable_id("clip", unit.video_id, unit.fingerprint, window.clip_index, frames)
+    return clip_id_of(unit.video_id, unit.fingerprint, window.clip_index, window.frame_indices)
+
+
+def clip_id_of(
+    video_id: str, fingerprint: str, clip_index: int, frame_indices: Iterable[int]
+) -> str:
+    """Id of a clip from the columns of its row."""
+    frames = ",".join(map(str, frame_indices))
+    return stable_id("clip", video_id, fingerprint, clip_index, frames)

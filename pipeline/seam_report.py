@@ -15,9 +15,9 @@ from pipeline.clips import ClipConfig
 from pipeline.decoding.interface import DecodeConfig
 from pipeline.decoding.stage import DecodeStage
 from pipeline.errors import SourceError
-from pipeline.listing import SourceConfig, list_videos
 from pipeline.preprocessing import PreprocessConfig
 from pipeline.records import Clip, WorkUnit
+from pipeline.sources import SourceConfig, list_videos
 from sweettok import ClipGeometry, SweetTok, pixels_to_video
 from sweettok.errors import ConfigError
 from sweettok.metrics import psnr_db

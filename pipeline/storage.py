@@ -15,13 +15,14 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar
 
 import fsspec
 from pydantic import Field, field_validator
 
 from pipeline.errors import QuarantineReason, RecordError, SourceError, TransientError
+from pipeline.records import ArchiveMember
 from sweettok.strict_config import StrictConfig
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,11 @@ def is_local(uri: str) -> bool:
     return "://" not in uri or uri.startswith("file://")
 
 
+def is_s3(uri: str) -> bool:
+    """Whether `uri` lies in an S3-compatible store."""
+    return uri.partition("://")[0] in _S3_PROTOCOLS
+
+
 def local_path(uri: str) -> str:
     """The path of a "file://…" URI; a plain path (with "~" expanded) stays itself."""
     if not uri.startswith("file://"):
@@ -91,6 +97,17 @@ def normalized_uri(uri: str | Path) -> str:
     """The absolute path of a local root; any other URI without its trailing slashes."""
     text = str(uri)
     return os.path.abspath(local_path(text)) if is_local(text) else text.rstrip("/")
+
+
+def member_uri(archive_uri: str, name: str) -> str:
+    """The URI of the member `name` of a tar shard."""
+    return f"{archive_uri}#{urllib.parse.quote(name)}"
+
+
+def archive_of(uri: str) -> tuple[str, str]:
+    """The shard and the member's name in a URI made by `member_uri`."""
+    archive_uri, _, name = uri.rpartition("#")
+    return archive_uri, urllib.parse.unquote(name)
 
 
 def open_filesystem(uri: str, config: StorageConfig) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -110,30 +127,56 @@ def open_filesystem(uri: str, config: StorageConfig) -> tuple[fsspec.AbstractFil
 
 
 @contextmanager
+def open_input(uri: str, config: StorageConfig, **options: Any) -> Iterator[IO[bytes]]:
+    """Opens a local or remote file for reading; `options` go to the remote file system's `open`.
+
+    Raises:
+        RecordError, TransientError, SourceError: As `typed_read_errors`, within the context too.
+    """
+    with typed_read_errors(uri):
+        if is_local(uri):
+            with open(local_path(uri), "rb") as local:
+                yield local
+            return
+        filesystem, path = open_filesystem(uri, config)
+        with filesystem.open(path, "rb", **({"cache_type": "readahead"} | options)) as remote:
+            yield remote
+
+
+@contextmanager
 def local_copy(
-    uri: str, config: StorageConfig, *, max_bytes: int, directory: str | None = None
+    uri: str,
+    config: StorageConfig,
+    *,
+    max_bytes: int,
+    directory: str | None = None,
+    member: ArchiveMember | None = None,
 ) -> Iterator[str]:
     """A local path that holds the bytes of `uri` while the context lasts.
 
-    A local file is its own copy; a remote one is downloaded below `directory` (default: the
-    system's) and removed afterwards.
+    A local file is its own copy; a remote one, or the byte range of a tar shard that is `member`,
+    is copied below `directory` (default: the system's) and removed afterwards.
 
     Raises:
         RecordError: (stage "read") missing, not permitted, not a regular file, above `max_bytes`,
-            or unreadable after `config.attempts` attempts.
+            a member that its shard does not hold to the end, or unreadable after
+            `config.attempts` attempts.
     """
-    if is_local(uri):
+    if member is None and is_local(uri):
         path = local_path(uri)
         _check_readable(path)
         yield path
         return
-    suffix = Path(urllib.parse.urlparse(uri).path).suffix
+    suffix = PurePosixPath(archive_of(uri)[1] if member else urllib.parse.urlparse(uri).path).suffix
     with tempfile.NamedTemporaryFile(suffix=suffix, prefix="video-", dir=directory) as copy:
 
         def download() -> None:
             copy.seek(0)
             copy.truncate()
-            _download(uri, config, copy.file, max_bytes)
+            if member is None:
+                _download(uri, config, copy.file, max_bytes)
+            else:
+                _copy_member(archive_of(uri)[0], member, config, copy.file, max_bytes)
             copy.flush()
 
         try:
@@ -176,6 +219,33 @@ def _download(uri: str, config: StorageConfig, copy: IO[bytes], max_bytes: int) 
         raise TransientError(f"{num_bytes} of {promised_bytes} bytes arrived")
 
 
+def _copy_member(
+    archive_uri: str, member: ArchiveMember, config: StorageConfig, copy: IO[bytes], max_bytes: int
+) -> None:
+    _check_size(member.size_bytes, max_bytes)
+    with open_input(archive_uri, config) as archive:
+        num_bytes = sum(copy.write(block) for block in member_blocks(archive, member))
+        archive_bytes = archive.seek(0, os.SEEK_END)
+    if num_bytes == member.size_bytes:
+        return
+    if archive_bytes < member.offset_bytes + member.size_bytes:
+        raise RecordError(
+            QuarantineReason.TRUNCATED,
+            f"the shard ends after {num_bytes} of the member's {member.size_bytes} bytes",
+            stage="read",
+        )
+    raise TransientError(f"{num_bytes} of {member.size_bytes} bytes arrived")
+
+
+def member_blocks(archive: IO[bytes], member: ArchiveMember) -> Iterator[bytes]:
+    """The bytes of `member` in an open shard; fewer than promised if the shard ends before."""
+    archive.seek(member.offset_bytes)
+    remaining = member.size_bytes
+    while remaining and (block := archive.read(min(remaining, _COPY_BLOCK_BYTES))):
+        remaining -= len(block)
+        yield block
+
+
 def _check_size(num_bytes: int, max_bytes: int) -> None:
     if num_bytes > max_bytes:
         raise RecordError(
@@ -209,7 +279,7 @@ def typed_read_errors(uri: str) -> Iterator[None]:
 
 def _driver_errors(uri: str) -> tuple[type[Exception], ...]:
     """What the driver of `uri` raises beside `OSError`; imported only when something went wrong."""
-    if uri.partition("://")[0] in _S3_PROTOCOLS:
+    if is_s3(uri):
         return (importlib.import_module("botocore.exceptions").BotoCoreError,)
     return ()
 

@@ -13,44 +13,47 @@ import platform
 import time
 import uuid
 from collections import Counter
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import pydantic
 import torch
 
 import sweettok
 from pipeline.clips import ClipConfig
 from pipeline.cluster import ClusterConfig, connect
-from pipeline.dataset import CommitConfig, CommitSummary, Lineage, TokenDataset
+from pipeline.dataset import CommitConfig, CommitSummary, DatasetConfig, Lineage, TokenDataset
+from pipeline.dataset.schema import check_attribute_names
 from pipeline.decoding.cutting import CutSettings
 from pipeline.decoding.interface import DecodeConfig
 from pipeline.encoding import EncodeConfig
 from pipeline.engine import CommitTarget, DecodeSpec, EngineConfig, EngineResult, run_on_ray
-from pipeline.errors import DatasetError
-from pipeline.listing import SourceConfig, list_videos
-from pipeline.planning import PlanCounts, plan_units
+from pipeline.errors import DatasetError, QuarantineReason, SourceError
+from pipeline.planning import Plan, PlanCounts, plan
 from pipeline.preprocessing import PreprocessConfig
-from pipeline.records import WorkUnit
-from pipeline.storage import StorageConfig
+from pipeline.sources import SourceConfig, list_batches
+from pipeline.tokenize_summary import TokenizeSummary
+from pipeline.unit_table import UnitTable
 from sweettok import Lexicon, SweetTokConfig
 from sweettok.persistence import LEXICON_DIRECTORY, verified_manifest
 from sweettok.strict_config import StrictConfig
 
 logger = logging.getLogger(__name__)
 
+_ALL_REASONS = "all"
+_RETRYABLE = tuple(reason for reason in QuarantineReason if reason != QuarantineReason.TAKEN_DOWN)
 
-class DatasetConfig(StrictConfig):
-    """Where the token dataset is.
+
+class TargetConfig(DatasetConfig):
+    """Where the tokens go.
 
     Attributes:
-        uri: Its root: a local path or any URI that Delta Lake can write to ("s3://bucket/tokens").
-        storage: How to reach it; credentials come from the environment.
+        new_version_of: Root of a dataset made with another tokenizer or other settings that this
+            one continues: it is recorded here, and what was taken down there stays out here too.
     """
 
-    uri: str
-    storage: StorageConfig = StorageConfig()
+    new_version_of: str | None = None
 
 
 class TokenizeConfig(StrictConfig):
@@ -62,12 +65,18 @@ class TokenizeConfig(StrictConfig):
         dataset: Where the tokens go.
         clips, preprocess, decode, encode, commit, engine, cluster: Settings of the parts, described
             where each is defined.
-        retry_quarantined: Work again on unchanged inputs that gave no clip last time.
+        on_removed: What becomes of videos that the dataset holds and the source no longer lists:
+            "keep" leaves them alone; "delete" deletes their rows, so that the source is the whole
+            truth of what the dataset holds.
+        max_removed_fraction: With "delete", a run whose source lacks more than this share of the
+            dataset's videos is refused: the source is probably not the one that was meant.
+        retry_quarantined: Reasons for which unchanged inputs that gave no clip last time are worked
+            on again; [all] stands for every reason.
     """
 
     source: SourceConfig
     tokenizer: str
-    dataset: DatasetConfig
+    dataset: TargetConfig
     clips: ClipConfig = ClipConfig()
     preprocess: PreprocessConfig = PreprocessConfig()
     decode: DecodeConfig = DecodeConfig()
@@ -75,60 +84,27 @@ class TokenizeConfig(StrictConfig):
     commit: CommitConfig = CommitConfig()
     engine: EngineConfig = EngineConfig()
     cluster: ClusterConfig = ClusterConfig()
-    retry_quarantined: bool = False
+    on_removed: Literal["keep", "delete"] = "keep"
+    max_removed_fraction: float = pydantic.Field(default=0.2, ge=0, le=1)
+    retry_quarantined: tuple[str, ...] = ()
 
+    @pydantic.field_validator("retry_quarantined")
+    @classmethod
+    def _check_reasons(cls, reasons: tuple[str, ...]) -> tuple[str, ...]:
+        for reason in reasons:
+            if reason == QuarantineReason.TAKEN_DOWN:
+                raise ValueError("a takedown is lifted by jobs/maintain_dataset.py, not retried")
+            if reason not in (_ALL_REASONS, *_RETRYABLE):
+                known = ", ".join(_RETRYABLE)
+                raise ValueError(f"unknown reason {reason!r} (known: {_ALL_REASONS}, {known})")
+        return reasons
 
-@dataclass(frozen=True)
-class TokenizeSummary:
-    """What a run did; `num_listed` is the sum of the next three.
-
-    Attributes:
-        run_id: Name of the run.
-        dataset_uri: Root of the dataset.
-        dataset_version: Its version after the run.
-        num_listed: Inputs found.
-        num_tokenized: Inputs whose clips this run committed.
-        num_quarantined: Inputs that this run quarantined.
-        num_unchanged: Inputs that the dataset already had, or that another run finished meanwhile.
-        num_clips: Clips committed by this run.
-        duration_s: Seconds from the first listed input to the last commit.
-        steady_clips_per_s: Clips per second once the encoders were at work.
-        reasons: How many inputs this run quarantined for each reason.
-    """
-
-    run_id: str
-    dataset_uri: str
-    dataset_version: int
-    num_listed: int
-    num_tokenized: int
-    num_quarantined: int
-    num_unchanged: int
-    num_clips: int
-    duration_s: float
-    steady_clips_per_s: float
-    reasons: dict[str, int]
-
-    def lines(self) -> list[str]:
-        """The summary for people."""
-        accounts = (
-            f"listed {self.num_listed} = tokenized {self.num_tokenized} + quarantined "
-            f"{self.num_quarantined} + unchanged {self.num_unchanged}"
-        )
-        if not self.num_tokenized and not self.num_quarantined:
-            return [accounts, f"nothing to do: {self.dataset_uri} is up to date"]
-        rate = self.num_clips / self.duration_s if self.duration_s else 0.0
-        reasons = ", ".join(f"{count} {reason}" for reason, count in self.reasons.items())
-        return [
-            accounts,
-            *(
-                [f"quarantined: {reasons}; why, in {self.dataset_uri}/_quarantine"]
-                if reasons
-                else []
-            ),
-            f"{self.num_clips} clips in {self.duration_s:.1f} s ({rate:.1f} clips/s with start-up, "
-            f"{self.steady_clips_per_s:.1f} without) → {self.dataset_uri} version "
-            f"{self.dataset_version}",
-        ]
+    @property
+    def retried_reasons(self) -> tuple[QuarantineReason, ...]:
+        """`retry_quarantined` with [all] written out."""
+        if _ALL_REASONS in self.retry_quarantined:
+            return _RETRYABLE
+        return tuple(QuarantineReason(reason) for reason in self.retry_quarantined)
 
 
 def tokenize_corpus(config: TokenizeConfig) -> TokenizeSummary:
@@ -143,33 +119,76 @@ def tokenize_corpus(config: TokenizeConfig) -> TokenizeSummary:
     model_config = SweetTokConfig.from_mapping(manifest["config"], origin=config.tokenizer)
     lineage = build_lineage(config, manifest, model_config)
     dataset = TokenDataset.create_or_open(
-        config.dataset.uri, lineage, config_yaml=config.to_yaml(), storage=config.dataset.storage
+        config.dataset.uri,
+        lineage,
+        config_yaml=config.to_yaml(),
+        storage=config.dataset.storage,
+        new_version_of=config.dataset.new_version_of,
     )
     dataset.store_tokenizer(config.tokenizer)
-    units, counts = plan_units(
-        list_videos(config.source),
+    work = _plan(config, dataset)
+    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+    is_deleting = config.on_removed == "delete" and len(work.removed) > 0
+    if work.units or is_deleting:
+        dataset.write_run_file(run_id, "config.yaml", config.to_yaml())
+    num_deleted = _delete_removed(dataset, work, run_id) if is_deleting else 0
+    result = EngineResult(CommitSummary(), 0.0)
+    if work.units:
+        result = _run(config, model_config, work.units, run_id)
+        dataset.refresh()
+    duration_s = time.monotonic() - started_s
+    summary = _summary(run_id, dataset, work, result, num_deleted, duration_s)
+    if work.units or is_deleting:
+        text = json.dumps(dataclasses.asdict(summary), indent=2) + "\n"
+        dataset.write_run_file(run_id, "summary.json", text)
+    return summary
+
+
+def _plan(config: TokenizeConfig, dataset: TokenDataset) -> Plan:
+    """What is to do, refused where doing it would be a mistake."""
+    work = plan(
+        # What a damaged shard does not show is not removed.
+        list_batches(config.source, allow_damage=config.on_removed == "keep"),
         dataset.finished_units(),
-        retry_quarantined=config.retry_quarantined,
+        retry_quarantined=config.retried_reasons,
     )
+    counts = work.counts
     logger.info(
-        "%d videos listed: %d new, %d changed, %d tokenized before, %d quarantined before",
+        "%d videos listed: %d new, %d changed, %d tokenized before, %d quarantined before, "
+        "%d taken down, %d listed again; %d of the dataset's are not listed",
         counts.num_listed,
         counts.num_new,
         counts.num_changed,
         counts.num_tokenized,
         counts.num_quarantined,
+        counts.num_taken_down,
+        counts.num_repeated,
+        counts.num_removed,
     )
-    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
-    result = EngineResult(CommitSummary(), 0.0)
-    if units:
-        dataset.write_run_file(run_id, "config.yaml", config.to_yaml())
-        result = _run(config, model_config, units, run_id)
-        dataset.refresh()
-    summary = _summary(run_id, dataset, counts, result, time.monotonic() - started_s)
-    if units:
-        text = json.dumps(dataclasses.asdict(summary), indent=2) + "\n"
-        dataset.write_run_file(run_id, "summary.json", text)
-    return summary
+    if config.on_removed == "delete":
+        _check_removed(config, counts)
+    check_attribute_names(list(dict.fromkeys([*dataset.attribute_names, *work.units.attributes])))
+    return work
+
+
+def _check_removed(config: TokenizeConfig, counts: PlanCounts) -> None:
+    limit = config.max_removed_fraction
+    if counts.num_removed <= limit * counts.num_finished:
+        return
+    raise SourceError(
+        f"the source lists {counts.num_listed} videos and lacks {counts.num_removed} of the "
+        f"{counts.num_finished} in {config.dataset.uri}, more than max_removed_fraction = "
+        f"{limit:g}; nothing was deleted. Check that source names the whole corpus, set "
+        "on_removed to keep, or raise max_removed_fraction if they are to go"
+    )
+
+
+def _delete_removed(dataset: TokenDataset, work: Plan, run_id: str) -> int:
+    num_deleted = dataset.delete_videos(
+        work.removed.combine_chunks(), run_id=run_id, reason="no longer in the source"
+    )
+    logger.info("%d videos deleted that are no longer in the source", num_deleted)
+    return num_deleted
 
 
 def build_lineage(
@@ -198,7 +217,7 @@ def build_lineage(
 
 
 def _run(
-    config: TokenizeConfig, model_config: SweetTokConfig, units: list[WorkUnit], run_id: str
+    config: TokenizeConfig, model_config: SweetTokConfig, units: UnitTable, run_id: str
 ) -> EngineResult:
     connect(config.cluster)
     return run_on_ray(
@@ -216,32 +235,35 @@ def _run(
 def _summary(
     run_id: str,
     dataset: TokenDataset,
-    counts: PlanCounts,
+    work: Plan,
     result: EngineResult,
+    num_deleted: int,
     duration_s: float,
 ) -> TokenizeSummary:
     committed = result.committed
     done = committed.num_videos + committed.num_quarantined
-    summary = TokenizeSummary(
+    if done + committed.num_skipped < len(work.units):
+        raise DatasetError(
+            f"{len(work.units)} videos were planned, but only {done} are accounted for and "
+            f"{committed.num_skipped} were finished by another run; run the same command again"
+        )
+    num_listed = work.counts.num_listed - work.counts.num_repeated
+    return TokenizeSummary(
         run_id=run_id,
         dataset_uri=dataset.uri,
         dataset_version=dataset.version,
-        num_listed=counts.num_listed,
+        num_listed=num_listed,
         num_tokenized=committed.num_videos,
         num_quarantined=committed.num_quarantined,
-        num_unchanged=counts.num_listed - done,
+        num_unchanged=num_listed - done,
+        num_repeated=work.counts.num_repeated,
+        num_removed=work.counts.num_removed,
+        num_deleted=num_deleted,
         num_clips=committed.num_clips,
         duration_s=duration_s,
         steady_clips_per_s=result.steady_clips_per_s,
         reasons=_reasons(dataset, run_id) if committed.num_quarantined else {},
     )
-    planned = counts.num_new + counts.num_changed
-    if done + committed.num_skipped < planned:
-        raise DatasetError(
-            f"{planned} videos were planned, but only {done} are accounted for and "
-            f"{committed.num_skipped} were finished by another run; run the same command again"
-        )
-    return summary
 
 
 def _reasons(dataset: TokenDataset, run_id: str) -> dict[str, int]:

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from pipeline.errors import QuarantineReason
 from pipeline.records import (
+    ArchiveMember,
     Clip,
     ClipWindow,
     Quarantine,
@@ -61,7 +62,9 @@ def _pack(record: Record) -> tuple[dict[str, Any], memoryview | None]:
     if isinstance(record, Clip):
         header |= {"kind": "clip", "shape": record.frames.shape}
         return header, _bytes_of(record.frames)
-    header |= {"kind": "tokens", "num_spatial": len(record.spatial_tokens)}
+    header |= {
+        "kind": "tokens", "num_spatial": len(record.spatial_tokens), "psnr_db": record.psnr_db
+    }  # fmt: skip
     return header, _bytes_of(np.concatenate([record.spatial_tokens, record.temporal_tokens]))
 
 
@@ -77,7 +80,7 @@ def _payloads(column: pa.ChunkedArray) -> Iterator[Any]:
 
 
 def _unpack(header: dict[str, Any], payload: Any) -> Record:
-    unit = WorkUnit(**header["unit"])
+    unit = _unit(header["unit"])
     if header["kind"] == "unit":
         return unit
     if header["kind"] == "end":
@@ -90,7 +93,12 @@ def _unpack(header: dict[str, Any], payload: Any) -> Record:
         return Clip(unit, window, source, frames)
     ids = np.frombuffer(payload, dtype=np.int16)
     spatial, temporal = np.split(ids, [header["num_spatial"]])
-    return TokenizedClip(unit, window, source, spatial, temporal)
+    return TokenizedClip(unit, window, source, spatial, temporal, header["psnr_db"])
+
+
+def _unit(fields: dict[str, Any]) -> WorkUnit:
+    member = fields["member"]
+    return WorkUnit(**(fields | {"member": None if member is None else ArchiveMember(**member)}))
 
 
 def _quarantine(fields: dict[str, Any] | None) -> Quarantine | None:

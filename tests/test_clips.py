@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.clips import ClipConfig, gather_clips, needed_frames, plan_windows
+from pipeline.clips import ClipConfig, ClipShare, gather_clips, needed_frames, plan_windows
 from pipeline.errors import QuarantineReason, RecordError
 from pipeline.records import ClipWindow
 
 
 def plan(num_video_frames: int, num_frames: int, fps: float = 25.0, **config) -> list[ClipWindow]:
     times_s = np.arange(num_video_frames) / fps
-    return plan_windows(times_s, num_video_frames / fps, num_frames, ClipConfig(**config))
+    return list(plan_windows(times_s, num_video_frames / fps, num_frames, ClipConfig(**config)))
 
 
 def indices(windows: list[ClipWindow]) -> list[tuple[int, ...]]:
@@ -81,6 +81,14 @@ def test_target_fps_takes_the_nearest_frame_in_time() -> None:
     assert window.frame_indices == (0, 0, 1, 3, 4)
 
 
+def test_damaged_times_do_not_become_years_of_frames() -> None:
+    times_s = np.array([0.0, 0.04, 3e9])
+    with pytest.raises(RecordError, match="timestamps are damaged"):
+        plan_windows(times_s, 3e9, 2, ClipConfig(target_fps=10))
+    (window,) = plan_windows(times_s, 3e9, 2, ClipConfig())
+    assert window.frame_indices == (0, 1)
+
+
 @st.composite
 def timelines(draw: st.DrawFn) -> tuple[np.ndarray, float]:
     gaps_s = draw(st.lists(st.integers(1, 400), min_size=1, max_size=120))
@@ -105,7 +113,7 @@ def test_every_plan_keeps_its_promises(
 ) -> None:
     times_s, end_s = timeline
     try:
-        windows = plan_windows(times_s, end_s, num_frames, config)
+        windows = list(plan_windows(times_s, end_s, num_frames, config))
     except RecordError:
         return
     assert windows
@@ -128,6 +136,71 @@ def test_every_plan_keeps_its_promises(
             assert sampled == set(range(0, len(times_s), config.frame_stride))
 
 
+def plan_slowly(
+    timeline: tuple[np.ndarray, float], num_frames: int, config: ClipConfig
+) -> list[tuple[tuple[int, ...], int]]:
+    """The frames of each window and its padding, one after the other, as the settings say it."""
+    times_s, end_s = timeline
+    samples = list(range(len(times_s)))
+    if config.target_fps is not None:
+        num_samples = max(1, math.ceil(round(end_s * config.target_fps, 6)))
+        samples = [
+            min(samples, key=lambda i: (round(abs(times_s[i] - number / config.target_fps), 8), i))
+            for number in range(num_samples)
+        ]
+    samples = samples[:: config.frame_stride]
+    if len(samples) < config.min_frames:
+        return []
+    hop = config.hop_frames or num_frames
+    windows = []
+    start = 0
+    while start + num_frames <= len(samples):
+        windows.append((tuple(samples[start : start + num_frames]), 0))
+        start += hop
+    has_rest = not windows or start - hop + num_frames < len(samples)
+    rest = samples[start:]
+    if config.tail == "pad" and has_rest and len(rest) >= min(config.min_frames, num_frames):
+        num_padded = num_frames - len(rest)
+        windows.append((tuple(rest + [rest[-1]] * num_padded), num_padded))
+    if config.tail == "shift_back" and has_rest and windows:
+        windows.append((tuple(samples[-num_frames:]), 0))
+    return windows[: config.max_clips_per_video]
+
+
+@given(timelines(), st.integers(1, 17), clip_configs)
+def test_plans_are_those_of_the_slow_way(
+    timeline: tuple[np.ndarray, float], num_frames: int, config: ClipConfig
+) -> None:
+    expected = plan_slowly(timeline, num_frames, config)
+    try:
+        windows = list(plan_windows(*timeline, num_frames, config))
+    except RecordError:
+        windows = []
+    assert [(w.frame_indices, w.num_padded_frames) for w in windows] == expected
+    times_s, end_s = timeline
+    ends_s = [*times_s[1:], end_s]
+    assert [(w.start_s, w.end_s) for w in windows] == [
+        (times_s[frames[0]], ends_s[frames[-1]]) for frames, _ in expected
+    ]
+
+
+@given(timelines(), st.integers(1, 17), clip_configs, st.integers(1, 9))
+def test_shares_are_the_whole_plan_in_pieces(
+    timeline: tuple[np.ndarray, float], num_frames: int, config: ClipConfig, num_parts: int
+) -> None:
+    try:
+        plan = plan_windows(*timeline, num_frames, config)
+    except RecordError:
+        return
+    shares = [plan[ClipShare(index, num_parts).of(len(plan))] for index in range(num_parts)]
+    assert [window for share in shares for window in share] == list(plan)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert plan[-1] == plan[len(plan) - 1 :][0] == list(plan)[-1]
+    for windows in (plan, *shares):
+        frames = list(needed_frames(windows))
+        assert frames == sorted({index for window in windows for index in window.frame_indices})
+
+
 @given(timelines(), st.floats(0.5, 60))
 def test_sampled_frames_are_the_nearest_ones(
     timeline: tuple[np.ndarray, float], target_fps: float
@@ -146,7 +219,7 @@ def test_gathering_gives_each_window_its_frames(
     timeline: tuple[np.ndarray, float], num_frames: int, config: ClipConfig
 ) -> None:
     try:
-        windows = plan_windows(*timeline, num_frames, config)
+        windows = list(plan_windows(*timeline, num_frames, config))
     except RecordError:
         return
     stream = ((index, np.full((1, 2, 3), index, np.uint8)) for index in needed_frames(windows))

@@ -40,6 +40,7 @@ def root(tmp_path: Path) -> Path:
 # --- assembling units -------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(data=st.data())
 def test_a_unit_completes_exactly_once_in_any_order_of_arrival(data: st.DataObject) -> None:
     records = flat(corpus(5).values())
@@ -136,6 +137,27 @@ def test_a_commit_is_due_after_its_interval(root: Path) -> None:
     assert TokenDataset.open(root).num_clips() == 1
 
 
+def test_adding_tells_which_unit_became_whole(root: Path) -> None:
+    committer = Committer(TokenDataset.create_or_open(root, sample_lineage()), "run")
+    records = [*unit_records(work_unit("a"), 2), quarantined(work_unit("b"))]
+    made_whole = [committer.add(record) for record in [*records, *records]]
+    uris = [done and (done.unit.uri[-1], done.quarantine is None) for done in made_whole]
+    assert uris == [None, None, ("a", True), ("b", False), None, None, None, None]
+
+
+def test_what_waits_can_be_committed_when_no_record_comes(root: Path) -> None:
+    committer = Committer(
+        TokenDataset.create_or_open(root, sample_lineage()), "run", CommitConfig(every_s=0.3)
+    )
+    for record in unit_records(work_unit("a"), 1):
+        committer.add(record)
+    committer.commit_if_due()
+    assert TokenDataset.open(root).num_clips() == 0
+    time.sleep(0.3)
+    committer.commit_if_due()
+    assert TokenDataset.open(root).num_clips() == 1
+
+
 def test_closing_with_incomplete_units_commits_the_others_and_names_them(root: Path) -> None:
     records = [
         *unit_records(work_unit("whole"), 2),
@@ -209,6 +231,21 @@ def test_a_late_quarantine_does_not_displace_tokens_of_the_same_state(root: Path
     assert len(table_of(root)) == 2
 
 
+def test_a_quarantine_that_others_have_settled_meanwhile_is_counted_as_skipped(root: Path) -> None:
+    committer = Committer(TokenDataset.create_or_open(root, sample_lineage()), "run")
+    for name in ("tokenized", "taken"):
+        committer.add(quarantined(work_unit(name, "2")))
+    # What happens between the two commits of one `commit`: the first one finds nothing to do.
+    committer._commit_clips()
+    commit_all(root, unit_records(work_unit("tokenized"), 1))
+    TokenDataset.open(root).take_down(["file:///videos/taken"], run_id="legal", reason="x")
+    committer._dataset.refresh()
+    committer._commit_quarantine()
+    assert (committer.summary.num_quarantined, committer.summary.num_skipped) == (0, 2)
+    states = states_of(root)
+    assert sorted(states.values()) == ["taken_down", "tokens"]
+
+
 # --- crashes ----------------------------------------------------------------------------------
 
 
@@ -236,7 +273,7 @@ def test_a_crash_between_the_two_commits_heals(root: Path) -> None:
         quarantined(work_unit("changed", "2")),
         quarantined(work_unit("broken")),
     ]
-    with pytest.raises(DatasetError, match="other writers committed first"):
+    with pytest.raises(DatasetError, match="_quarantine"):
         commit_all(root, second_run, CommitConfig(attempts=2))
     obstacle.rmdir()
     assert DeltaTable(str(root / "_quarantine")).count() == 1

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pipeline.dataset import CommitConfig, CommitSummary, Committer, TokenDataset
 from pipeline.dataset.assembly import CompletedUnit
 from pipeline.dataset.rows import token_rows
-from pipeline.dataset.video_table import CommitConflictError
+from pipeline.dataset.commits import CommitConflictError
 from pipeline.planning import plan_units
 from tests.token_samples import (
     commit_all,

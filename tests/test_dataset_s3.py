@@ -61,7 +61,7 @@ def test_a_dataset_lives_on_s3(root: str, storage: StorageConfig, tmp_path: Path
     units, counts = plan_units(
         [listed_video("a", "2"), listed_video("b"), listed_video("c")], opened.finished_units()
     )
-    assert (units, counts.num_tokenized, counts.num_quarantined) == ([], 2, 1)
+    assert (len(units), counts.num_tokenized, counts.num_quarantined) == (0, 2, 1)
     with pytest.raises(LineageError, match="precision"):
         TokenDataset.create_or_open(root, sample_lineage(precision="bf16"), storage=storage)
     frame = pl.read_delta(root, storage_options=delta_storage_options(storage))

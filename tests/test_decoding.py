@@ -1,226 +1,44 @@
-"""Decoding real files, odd ones included: the right frames at the right times, or a reason."""
+"""From a file to clips: the right frames, or the reason why there are none."""
 
 import os
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipeline.clips import ClipConfig
-from pipeline.decoding.cutting import CutClip, CutSettings, open_decoder
-from pipeline.decoding.fallback import cut_clips, cut_with_fallback
+from pipeline.decoding.fallback import cut_clips
 from pipeline.decoding.interface import DecodeConfig, DecoderName
-from pipeline.decoding.orientation import Orientation
 from pipeline.decoding.stage import DecodeStage
-from pipeline.errors import QuarantineReason, RecordError
+from pipeline.errors import QuarantineReason
 from pipeline.preprocessing import PreprocessConfig
-from pipeline.records import Clip, ClipWindow, UnitEnd, VideoInfo, WorkUnit
-from pipeline.storage import StorageConfig, canonical_uri
-from sweettok.geometry import ClipGeometry
+from pipeline.records import UnitEnd
+from pipeline.storage import StorageConfig
 from tests import video_factory as factory
-
-CONFIG = DecodeConfig(isolation="none")
-ALL_DECODERS = ("pyav", "pyav_two_pass", "decord")
-GEOMETRY = ClipGeometry(num_frames=5, height_px=32, width_px=32)
-
-
-def unit_of(path: Path) -> WorkUnit:
-    return WorkUnit("video", canonical_uri(path), "fingerprint", path.stat().st_size)
-
-
-def settings(decode: DecodeConfig = CONFIG, **clips) -> CutSettings:
-    return CutSettings(decode, ClipConfig(**clips), PreprocessConfig(), GEOMETRY)
-
-
-def stage_results(path: Path, decode: DecodeConfig = CONFIG) -> tuple[list[Clip], UnitEnd]:
-    stage = DecodeStage(decode, ClipConfig(), PreprocessConfig(), GEOMETRY, StorageConfig())
-    stage.setup()
-    *clips, end = stage.process(unit_of(path))
-    stage.close()
-    return clips, end
-
-
-def read_numbers(path: Path, decoder: DecoderName = "pyav") -> tuple[VideoInfo, list[float], list]:
-    """What the decoder says, the frames' times, and the numbers written in the frames."""
-    with open_decoder(decoder, str(path), CONFIG) as video:
-        timeline = video.timeline()
-        frames = list(video.read_frames(range(timeline.num_frames)))
-        assert [index for index, _ in frames] == list(range(timeline.num_frames))
-        numbers = [factory.frame_number(frame) for _, frame in frames]
-        return video.info, [*timeline.frame_times_s.tolist(), timeline.end_s], numbers
-
-
-ORDINARY = {
-    "h264.mp4": {},
-    "h264-10-bit.mp4": {"pixel_format": "yuv420p10le"},
-    "h264-audio.mp4": {"with_audio": True},
-    "h264.avi": {},
-    "h264.ts": {},
-    "fragmented.mp4": {"muxer_options": {"movflags": "frag_keyframe+empty_moov"}},
-    "mpeg2.mpg": {"codec": "mpeg2video"},
-    "mpeg4.avi": {"codec": "mpeg4"},
-    "mjpeg.mov": {"codec": "mjpeg", "pixel_format": "yuvj420p"},
-    "ffv1.mkv": {"codec": "ffv1"},
-    "flv.flv": {"codec": "flv"},
-    "wmv.wmv": {"codec": "wmv2"},
-    "vp8.webm": {"codec": "libvpx", "codec_options": {"lag-in-frames": "16", "auto-alt-ref": "1"}},
-    "vp9.webm": {"codec": "libvpx-vp9", "codec_options": {"cpu-used": "8"}},
-    "av1.webm": {"codec": "libsvtav1", "codec_options": {"preset": "11"}},
-    "hevc.mp4": {"codec": "libx265", "codec_options": {"x265-params": "log-level=none"}},
-    "animation.gif": {"codec": "gif", "pixel_format": "rgb8"},
-}
-
-
-@pytest.mark.parametrize("name", ORDINARY)
-def test_every_frame_of_every_codec(tmp_path: Path, name: str) -> None:
-    options = ORDINARY[name]
-    if not factory.has_encoder(options.get("codec", "libx264")):
-        pytest.skip("this build of FFmpeg has no such encoder")
-    path = factory.make_video(tmp_path / name, **options)
-    for decoder in ("pyav", "pyav_two_pass"):
-        info, times_s, numbers = read_numbers(path, decoder)
-        assert numbers == list(range(40))
-        assert times_s == pytest.approx([number / 25 for number in range(41)], abs=0.002)
-        assert (info.width_px, info.height_px, info.num_frames) == (96, 64, 40)
-        assert info.fps == pytest.approx(25, rel=0.01)
-
-
-@pytest.mark.parametrize("name", ["h264.mp4", "h264-audio.mp4", "mpeg4.avi", "vp9.webm"])
-def test_decord_gives_the_same_frames(tmp_path: Path, name: str) -> None:
-    path = factory.make_video(tmp_path / name, **ORDINARY[name])
-    assert read_numbers(path, "decord")[1:] == read_numbers(path, "pyav")[1:]
+from tests.decoding_runs import (
+    ALL_DECODERS,
+    CONFIG,
+    GEOMETRY,
+    opened,
+    read_numbers,
+    settings,
+    stage_results,
+    unit_of,
+)
 
 
 @pytest.mark.parametrize("decoder", ALL_DECODERS)
 def test_only_the_frames_asked_for_and_again(tmp_path: Path, decoder: DecoderName) -> None:
     path = factory.make_video(tmp_path / "a.mp4")
-    with open_decoder(decoder, str(path), CONFIG) as video:
+    with opened(path, decoder) as video:
         for wanted in ([0], [3, 4, 17, 39], [39], []):
             got = [
                 (index, factory.frame_number(frame)) for index, frame in video.read_frames(wanted)
             ]
             assert got == [(index, index) for index in wanted]
-
-
-def test_variable_rate_comes_from_timestamps(tmp_path: Path) -> None:
-    times_s = [0.0, 0.1, 0.12, 0.5, 0.55, 2.0, 2.01]
-    path = factory.make_video(tmp_path / "vfr.mp4", num_frames=7, times_s=times_s)
-    _, found_s, numbers = read_numbers(path)
-    assert found_s[:-1] == pytest.approx(times_s, abs=0.001)
-    assert numbers == list(range(7))
-
-
-def test_a_late_start_counts_from_the_first_frame(tmp_path: Path) -> None:
-    times_s = [3 + number / 25 for number in range(10)]
-    path = factory.make_video(tmp_path / "late.mkv", num_frames=10, times_s=times_s)
-    assert read_numbers(path)[1] == pytest.approx([number / 25 for number in range(11)], abs=0.002)
-
-
-@pytest.mark.parametrize("num_b_frames", ["0", "3"])
-def test_frames_hidden_by_an_edit_list_stay_hidden(tmp_path: Path, num_b_frames: str) -> None:
-    path = factory.make_video(tmp_path / "a.mp4", codec_options={"bf": num_b_frames})
-    factory.hide_first_frames(path, 7, 25)
-    info, times_s, numbers = read_numbers(path)
-    assert numbers == list(range(7, 40))
-    assert times_s == pytest.approx([number / 25 for number in range(34)], abs=0.001)
-    assert info.num_frames == 33
-    with pytest.raises(RecordError, match="decord counts"):
-        open_decoder("decord", str(path), CONFIG)
-
-
-def test_a_stream_that_begins_inside_a_group_of_pictures(tmp_path: Path) -> None:
-    """Its first packets give no frame; two passes find out, and the fallback gets there."""
-    path = factory.make_video(tmp_path / "cut.ts", codec_options={"bf": "0"})
-    content = path.read_bytes()
-    start = len(content) // 188 // 4 * 188
-    path.write_bytes(content[: 3 * 188] + content[start:])
-    with pytest.raises(RecordError, match="packets announce"):
-        read_numbers(path, "pyav")
-    clips = list(cut_clips(str(path), unit_of(path), settings()))
-    assert {clip.source.decoder for clip in clips} == {"pyav_two_pass"}
-    info, _, numbers = read_numbers(path, "pyav_two_pass")
-    assert numbers == list(range(40 - info.num_frames, 40))
-    assert 0 < info.num_frames < 40
-
-
-TOP, BOTTOM_LEFT = (255, 0, 0), (0, 255, 0)
-
-
-@pytest.mark.parametrize(
-    ("quarter_turns", "top_is", "green_corner"),
-    [(0, "top", "bottom left"), (1, "right", "top left"), (2, "bottom", "top right"),
-     (3, "left", "bottom right")],
-)  # fmt: skip
-@pytest.mark.parametrize("decoder", ALL_DECODERS)
-def test_rotation(
-    tmp_path: Path, decoder: DecoderName, quarter_turns: int, top_is: str, green_corner: str
-) -> None:
-    path = factory.rotate(factory.make_video(tmp_path / "a.mp4", num_frames=3), quarter_turns)
-    with open_decoder(decoder, str(path), CONFIG) as video:
-        (_, frame), *_ = video.read_frames([1])
-        shape = (video.info.height_px, video.info.width_px, 3)
-    assert frame.shape == shape == ((64, 96, 3) if quarter_turns % 2 == 0 else (96, 64, 3))
-    middle_y, middle_x = shape[0] // 2, shape[1] // 2
-    edges = {
-        "top": frame[4, middle_x],
-        "bottom": frame[-5, middle_x],
-        "left": frame[middle_y, 4],
-        "right": frame[middle_y, -5],
-    }
-    corners = {
-        f"{vertical} {horizontal}": frame[y, x]
-        for vertical, y in (("top", 4), ("bottom", -5))
-        for horizontal, x in (("left", 4), ("right", -5))
-    }
-    assert np.abs(edges[top_is].astype(int) - TOP).max() < 40
-    assert np.abs(corners[green_corner].astype(int) - BOTTOM_LEFT).max() < 40
-
-
-def test_mirroring(tmp_path: Path) -> None:
-    path = factory.make_video(tmp_path / "a.mp4", num_frames=3)
-    with open_decoder("pyav", str(path), CONFIG) as video:
-        (_, plain), *_ = video.read_frames([1])
-    factory.rotate(path, 0, mirrored=True)
-    with open_decoder("pyav", str(path), CONFIG) as video:
-        (_, mirrored), *_ = video.read_frames([1])
-    assert np.array_equal(mirrored, plain[:, ::-1])
-
-
-def test_orientations_move_pixels_as_the_display_matrix_says() -> None:
-    """Against the matrix itself, pixel by pixel: (x, y) is shown at (ax + cy, bx + dy)."""
-    image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-    for a, b, c, d in [(1, 0, 0, 1), (-1, 0, 0, 1), (1, 0, 0, -1), (-1, 0, 0, -1),
-                       (0, 1, 1, 0), (0, 1, -1, 0), (0, -1, 1, 0), (0, -1, -1, 0)]:  # fmt: skip
-        places = {(a * x + c * y, b * x + d * y): image[y, x] for y in range(2) for x in range(3)}
-        left, top = min(x for x, _ in places), min(y for _, y in places)
-        matrix = np.array([a, b, 0, c, d, 0, 0, 0, 1], np.int32) << 16
-        shown = Orientation.from_display_matrix(matrix.tobytes()).apply(image)
-        assert shown.shape[:2] == ((2, 3) if a else (3, 2))
-        for (x, y), pixel in places.items():
-            assert (shown[y - top, x - left] == pixel).all()
-
-
-@pytest.mark.parametrize("decoder", ALL_DECODERS)
-def test_pixels_that_are_not_square(tmp_path: Path, decoder: DecoderName) -> None:
-    path = factory.make_video(tmp_path / "a.mp4", pixel_aspect=Fraction(4, 3))
-    info, _, numbers = read_numbers(path, decoder)
-    assert (info.width_px, info.height_px) == (128, 64)
-    assert numbers == list(range(40))
-
-
-@pytest.mark.parametrize("matrix", [1, 5], ids=["bt709", "bt601"])
-def test_colours_follow_the_matrix_of_the_file(tmp_path: Path, matrix: int) -> None:
-    colours = [(200, 30, 60), (20, 180, 40), (40, 60, 220)]
-    frames = [np.full((32, 32, 3), colour, np.uint8) for colour in colours]
-    path = factory.make_video(
-        tmp_path / "a.mp4", frames=frames, colorspace=matrix, codec_options={"crf": "1"}
-    )
-    with open_decoder("pyav", str(path), CONFIG) as video:
-        for (_, frame), colour in zip(video.read_frames(range(3)), colours, strict=True):
-            assert np.abs(frame.astype(int) - colour).max() <= 4
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -257,6 +75,49 @@ def test_faulty_files_end_in_their_quarantine(tmp_path: Path) -> None:
         assert end.num_clips == 0
         assert "\n" not in end.quarantine.message
         assert end.quarantine.stage == ("cut" if reason is QuarantineReason.TOO_SHORT else "decode")
+
+
+def test_a_picture_that_ends_early_is_not_filled_up(tmp_path: Path) -> None:
+    """What a JPEG decoder cannot read it leaves as the memory was, other on every run."""
+    sound = factory.make_video(tmp_path / "a.mov", codec="mjpeg", pixel_format="yuvj420p")
+    path = tmp_path / "b.mov"
+    with av.open(str(sound)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            copy = av.Packet(bytes(packet)[:-12] + b"\xff\xd9" if number == 20 else bytes(packet))
+            copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+            copy.duration, copy.stream = packet.duration, stream
+            if packet.size:
+                target.mux(copy)
+    assert stage_results(sound)[1].quarantine is None
+    _, end = stage_results(path)
+    assert end.quarantine is not None
+    assert end.quarantine.reason is QuarantineReason.UNDECODABLE
+
+
+def test_sound_that_begins_on_the_way_is_passed_over(tmp_path: Path) -> None:
+    """A transport stream may add streams at any place; the video goes on."""
+    noise = np.random.default_rng(0).integers(0, 256, (24, 96, 320, 3), np.uint8)
+    content = b""
+    for number, with_audio in enumerate((False, True, False)):
+        frames = [factory.numbered_frame(24 * number + index, 320, 192) for index in range(24)]
+        for frame, grain in zip(frames, noise, strict=True):
+            if not with_audio:  # more bytes than are looked at to find the streams of a file
+                frame[:48], frame[-48:] = grain[:48], grain[48:]
+        part = factory.make_video(
+            tmp_path / f"{number}.ts",
+            frames=frames,
+            times_s=[number + index / 24 for index in range(24)],
+            with_audio=with_audio,
+            gop_frames=1,
+            codec_options={"bf": "0", "crf": "1"},
+        )
+        content += part.read_bytes()
+    path = write(tmp_path / "joined.ts", content)
+    with av.open(str(path)) as container, pytest.raises(IndexError):
+        list(container.demux(video=0))
+    for decoder in ("pyav", "pyav_two_pass"):
+        assert read_numbers(path, decoder)[2] == list(range(72))
 
 
 def test_a_picture_is_a_video_of_one_frame(tmp_path: Path) -> None:
@@ -331,77 +192,3 @@ def test_overlapping_clips_hold_the_same_frames(tmp_path: Path) -> None:
         for index, frame in zip(clip.window.frame_indices, clip.frames, strict=True):
             assert np.array_equal(by_index.setdefault(index, frame), frame)
     assert sorted(by_index) == list(range(11))
-
-
-class ScriptedCutter:
-    """A cutter whose decoders fail where the script says; each clip's pixels hold its number."""
-
-    def __init__(self, script: dict[DecoderName, tuple[int, QuarantineReason | None]]) -> None:
-        self.script = script
-        self.asked: list[DecoderName] = []
-
-    def cut(
-        self, decoder_name: DecoderName, path: str, after: ClipWindow | None = None
-    ) -> Iterator[CutClip]:
-        self.asked.append(decoder_name)
-        assert path == "video.mp4"
-        num_clips, reason = self.script[decoder_name]
-        for number in range(after.clip_index + 1 if after else 0, num_clips):
-            info = VideoInfo(8, 8, 25.0, 10, 0.4, "h264", decoder_name)
-            window = ClipWindow(number, (number,), number / 25, (number + 1) / 25)
-            yield CutClip(info, window, np.full((1, 8, 8, 3), number, np.uint8))
-        if reason is not None:
-            raise RecordError(reason, f"failed after {num_clips}")
-
-    def close(self) -> None:
-        pass
-
-
-def run_script(**script) -> tuple[list[int], list[str], RecordError | None]:
-    cutter = ScriptedCutter(script)
-    numbers = []
-    try:
-        for cut in cut_with_fallback(cutter, ALL_DECODERS, "video.mp4"):
-            numbers.append(cut.window.clip_index)
-    except RecordError as error:
-        return numbers, cutter.asked, error
-    return numbers, cutter.asked, None
-
-
-def test_the_next_decoder_goes_on_without_repeating_clips() -> None:
-    undecodable, crash = QuarantineReason.UNDECODABLE, QuarantineReason.DECODER_CRASH
-    numbers, asked, error = run_script(
-        pyav=(2, undecodable), pyav_two_pass=(4, undecodable), decord=(6, None)
-    )
-    assert (numbers, asked, error) == ([0, 1, 2, 3, 4, 5], list(ALL_DECODERS), None)
-    numbers, asked, error = run_script(pyav=(1, crash), decord=(3, None))
-    assert (numbers, asked, error) == ([0, 1, 2], ["pyav", "decord"], None)
-
-
-def test_facts_about_the_file_end_the_search() -> None:
-    for reason in (QuarantineReason.TRUNCATED, QuarantineReason.NOT_A_VIDEO):
-        numbers, asked, error = run_script(pyav=(2, reason), decord=(9, None))
-        assert (numbers, asked) == ([0, 1], ["pyav"])
-        assert error is not None
-        assert error.reason is reason
-
-
-def test_when_all_fail_the_first_reason_and_all_messages_remain() -> None:
-    _, asked, error = run_script(
-        pyav=(1, QuarantineReason.DEADLINE_EXCEEDED), decord=(1, QuarantineReason.UNDECODABLE)
-    )
-    assert asked == ["pyav", "decord"]
-    assert error is not None
-    assert error.reason is QuarantineReason.DEADLINE_EXCEEDED
-    assert error.attempts == 2
-    assert str(error) == "pyav: failed after 1; decord: failed after 1"
-
-
-def test_another_decoder_must_agree_on_the_frames(tmp_path: Path) -> None:
-    """Clips of one video never come from two different timelines."""
-    path = factory.make_video(tmp_path / "a.mp4")
-    other = ClipWindow(0, (0, 1, 2, 3, 5), 0.0, 0.24)
-    from pipeline.decoding.cutting import InProcessCutter
-
-    with pytest.raises(RecordError, match="other frame times"):
-        next(InProcessCutter(settings()).cut("pyav", str(path), other))

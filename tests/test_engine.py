@@ -10,20 +10,18 @@ import polars
 import pytest
 import torch
 
-from pipeline.dataset import CommitConfig, Committer, TokenDataset
+from pipeline.dataset import CommitConfig, TokenDataset
 from pipeline.decoding.stage import DecodeStage
 from pipeline.encoding import EncodeConfig, EncodeStage
-from pipeline.engine import run_in_process
 from pipeline.errors import LineageError, PipelineError, SourceError
-from pipeline.listing import list_videos
 from pipeline.planning import plan_units
-from pipeline.tokenization import TokenizeConfig, build_lineage, tokenize_corpus
+from pipeline.sources import list_videos
+from pipeline.tokenization import tokenize_corpus
 from sweettok import SweetTok, Tokens, pixels_to_video
 from sweettok.errors import CheckpointError
 from sweettok.patches import PatchEmbedding
-from sweettok.persistence import read_manifest
+from tests.in_process_run import token_rows, tokenize_in_process
 from tests.tiny_corpus import BROKEN, CLIPS_PER_GOOD_VIDEO, GOOD, make_corpus, tokenize_config
-from tests.tiny_models import tiny_config
 
 NUM_CLIPS = len(GOOD) * CLIPS_PER_GOOD_VIDEO
 
@@ -31,37 +29,6 @@ NUM_CLIPS = len(GOOD) * CLIPS_PER_GOOD_VIDEO
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_corpus(tmp_path_factory.mktemp("corpus"))
-
-
-def tokenize_in_process(config: TokenizeConfig, *, batch_size: int) -> TokenDataset:
-    """What `tokenize_corpus` does, without Ray."""
-    manifest = read_manifest(config.tokenizer)
-    model_config = tiny_config()
-    dataset = TokenDataset.create_or_open(
-        config.dataset.uri, build_lineage(config, manifest, model_config)
-    )
-    dataset.store_tokenizer(config.tokenizer)
-    units, _ = plan_units(list_videos(config.source), dataset.finished_units())
-    run_in_process(
-        units,
-        DecodeStage(
-            config.decode,
-            config.clips,
-            config.preprocess,
-            model_config.geometry,
-            config.source.storage,
-        ),
-        EncodeStage(config.tokenizer, config.encode),
-        Committer(dataset, "in-process", config.commit),
-        batch_size=batch_size,
-    )
-    dataset.refresh()
-    return dataset
-
-
-def token_rows(root: Path | str) -> polars.DataFrame:
-    """All rows but the run's name, in a fixed order."""
-    return polars.read_delta(str(root)).drop("run_id").sort("clip_id")
 
 
 @pytest.mark.ray
@@ -136,6 +103,32 @@ def test_batches_do_not_change_the_tokens(
     ]
     assert tables[0].equals(tables[1])
     assert tables[0].equals(tables[2])
+
+
+@pytest.mark.ray
+def test_workers_batches_waves_and_parts_do_not_change_the_tokens(
+    ray_cluster: None, corpus: Path, tokenizer_directory: str, tmp_path: Path
+) -> None:
+    alone = tokenize_config(corpus, tokenizer_directory, tmp_path / "alone")
+    expected = token_rows(tokenize_in_process(alone, batch_size=1).uri)
+    for num_workers, batch_size, part_bytes in ((1, 1, None), (2, 4, 2000), (4, 16, None)):
+        config = tokenize_config(
+            corpus,
+            tokenizer_directory,
+            tmp_path / str(num_workers),
+            encode={
+                "batch_size": batch_size, "num_actors": num_workers, "num_cpus_per_actor": 0.25
+            },
+            decode={"part_bytes": part_bytes},
+            engine={
+                "num_decode_tasks": num_workers,
+                "num_cpus_per_decode_task": 0.25,
+                "units_per_wave": 6 // num_workers,
+            },
+        )  # fmt: skip
+        summary = tokenize_corpus(config)
+        assert (summary.num_tokenized, summary.num_quarantined) == (3, 3)
+        assert token_rows(summary.dataset_uri).equals(expected)
 
 
 def test_another_tokenizer_is_refused_with_the_difference(

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from pipeline.clips import ClipConfig
 from pipeline.decoding.cutting import CutSettings, InProcessCutter
 from pipeline.errors import PipelineError
-from pipeline.listing import list_videos
 from pipeline.records import (
     Clip,
     ClipWindow,
@@ -26,6 +25,7 @@ from pipeline.records import (
     VideoInfo,
     WorkUnit,
 )
+from pipeline.sources import list_videos
 from pipeline.storage import local_path
 from pipeline.training.augmentation import ClipViews
 from pipeline.training.data_config import CacheConfig, DataConfig

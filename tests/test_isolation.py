@@ -24,6 +24,7 @@ from pipeline.records import UnitEnd, WorkUnit
 from pipeline.storage import StorageConfig, canonical_uri
 from sweettok.geometry import ClipGeometry
 from tests import video_factory as factory
+from tests.decoding_runs import why_no_torchcodec
 
 UNIT = WorkUnit("video", "file:///video.mp4", "fingerprint", 1)
 
@@ -259,3 +260,38 @@ def test_the_stage_in_a_process(video: Path) -> None:
     stage.close()
     assert end == UnitEnd(unit, 8)
     assert len({clip.clip_id for clip in clips}) == 8
+
+
+BROKEN_TORCHCODEC = {
+    "missing": "raise ModuleNotFoundError(\"No module named 'torchcodec'\")\n",
+    "without FFmpeg": "raise RuntimeError('Could not load libtorchcodec.\\nLikely causes: …')\n",
+}
+
+
+@pytest.mark.parametrize("state", BROKEN_TORCHCODEC)
+def test_an_optional_decoder_that_cannot_load_stops_the_job(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """Asked for and not there: one line, and no file is quarantined for it."""
+    (tmp_path / "torchcodec").mkdir()
+    (tmp_path / "torchcodec" / "__init__.py").write_text(BROKEN_TORCHCODEC[state])
+    monkeypatch.syspath_prepend(tmp_path)
+    cutter = IsolatedCutter(settings(decoders=("pyav", "torchcodec")))
+    with pytest.raises(PipelineError, match=r"pip install 'sweettok\[torchcodec\]'") as caught:
+        list(cutter.cut("pyav", str(video)))
+    assert not isinstance(caught.value, RecordError)
+    assert "\n" not in str(caught.value)
+    assert "decode.decoders" in str(caught.value)
+    assert cutter.child_pid is None
+
+
+def test_torchcodec_in_the_child(video: Path) -> None:
+    if reason := why_no_torchcodec():
+        pytest.skip(reason)
+    cutter = IsolatedCutter(settings(decoders=("torchcodec",)))
+    clips = list(cut_clips(str(video), UNIT, settings(decoders=("torchcodec",)), cutter))
+    cutter.close()
+    assert {clip.source.decoder for clip in clips} == {"torchcodec"}
+    for clip, other in zip(clips, cut_clips(str(video), UNIT, settings()), strict=True):
+        assert clip.clip_id == other.clip_id
+        assert np.abs(clip.frames.astype(int) - other.frames).mean() < 1

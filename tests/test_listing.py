@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import QuarantineReason, RecordError, SourceError
-from pipeline.listing import SourceConfig, list_videos
+from pipeline.sources import SourceConfig, list_videos
 from pipeline.storage import StorageConfig, canonical_uri, local_copy, local_path
 from sweettok.errors import ConfigError
 
@@ -128,7 +128,7 @@ def test_faulty_roots_are_named_with_a_remedy(tmp_path: Path) -> None:
         uris(tmp_path, extensions=(".mp4",))
     with pytest.raises(SourceError, match="nosuchscheme"):
         uris("nosuchscheme://bucket/x")
-    with pytest.raises(SourceError, match="missing"):
+    with pytest.raises(SourceError, match=r"memory://missing: holds no file ending in"):
         uris("memory://missing")
 
 

@@ -2,79 +2,254 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.planning import PlanCounts, plan_units
-from pipeline.records import ListedVideo
-from tests.token_samples import listed_video
+from pipeline.errors import DatasetError, QuarantineReason
+from pipeline.id_index import IdIndex, first_occurrences, ids_of_keys, keys_of_ids
+from pipeline.planning import Plan, PlanCounts, plan, plan_units
+from pipeline.records import ArchiveMember, ListedVideo, WorkUnit
+from pipeline.sources.batches import batches_of, videos_of
+from pipeline.transport import table_to_records
+from pipeline.unit_table import UnitTable
+from tests.token_samples import listed_video, work_unit
 
 NAMES = st.sampled_from("abcdefgh")
 VERSIONS = st.sampled_from("12")
+TRUNCATED, EMPTY = QuarantineReason.TRUNCATED, QuarantineReason.EMPTY
+STATES = st.sampled_from(
+    [("tokens", None), ("quarantined", "truncated"), ("quarantined", "empty"),
+     ("taken_down", "taken_down")]
+)  # fmt: skip
+HALVES = st.sampled_from([0, 1, 2, 2**63, 2**64 - 1])
+KEYS = st.lists(st.tuples(HALVES, HALVES))
+
+Finished = tuple[ListedVideo, str, str | None]
 
 
-def finished_table(rows: Sequence[tuple[ListedVideo, str]]) -> pa.Table:
-    return pa.table(
-        {
-            "video_id": pa.array([video.video_id for video, _ in rows], pa.string()),
-            "video_fingerprint": pa.array([video.fingerprint for video, _ in rows], pa.string()),
-            "state": pa.array([state for _, state in rows], pa.string()),
-        }
-    )
+def finished_table(rows: Sequence[Finished]) -> pa.Table:
+    columns = {
+        "video_id": [video.video_id for video, _, _ in rows],
+        "video_fingerprint": [video.fingerprint for video, _, _ in rows],
+        "state": [state for _, state, _ in rows],
+        "reason": [reason for _, _, reason in rows],
+    }
+    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+
+
+def plan_in_batches(
+    videos: Sequence[ListedVideo],
+    rows: Sequence[Finished],
+    sizes: Sequence[int],
+    retried: Sequence[QuarantineReason] = (),
+) -> Plan:
+    """A plan over a listing that comes in batches of `sizes`, over and over."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        start = number = 0
+        while start < len(videos):
+            end = start + sizes[number % len(sizes)]
+            yield from batches_of(videos[start:end])
+            start, number = end, number + 1
+
+    return plan(batches(), finished_table(rows), retry_quarantined=retried)
+
+
+@dataclass
+class SlowPlan:
+    """The same comparison, one video after the other."""
+
+    units: list[WorkUnit] = field(default_factory=list)
+    removed: set[str] = field(default_factory=set)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def count(self, name: str) -> None:
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+
+def slow_plan(
+    videos: Sequence[ListedVideo], rows: Sequence[Finished], retried: Sequence[QuarantineReason]
+) -> SlowPlan:
+    result = SlowPlan()
+    known = {video.video_id: (video.fingerprint, state, reason) for video, state, reason in rows}
+    seen: set[str] = set()
+    for video in videos:
+        result.count("num_listed")
+        if video.video_id in seen:
+            result.count("num_repeated")
+            continue
+        seen.add(video.video_id)
+        fingerprint, state, reason = known.get(video.video_id, (None, "new", None))
+        is_work = True
+        if state in ("new", "taken_down"):
+            result.count(f"num_{state}")
+            is_work = state == "new"
+        elif fingerprint != video.fingerprint:
+            result.count("num_changed")
+        elif state == "tokens":
+            result.count("num_tokenized")
+            is_work = False
+        else:
+            result.count("num_quarantined")
+            is_work = reason in retried
+        if is_work:
+            result.units.append(WorkUnit.from_listed(video))
+    for video_id, (_, state, _) in known.items():
+        if state != "taken_down":
+            result.count("num_finished")
+            if video_id not in seen:
+                result.count("num_removed")
+                result.removed.add(video_id)
+    return result
 
 
 def test_only_new_and_changed_videos_are_work() -> None:
-    finished = finished_table(
-        [
-            (listed_video("same"), "tokens"),
-            (listed_video("changed", "1"), "tokens"),
-            (listed_video("broken"), "quarantined"),
-            (listed_video("repaired", "1"), "quarantined"),
-            (listed_video("gone"), "tokens"),
-        ]
-    )
+    rows = [
+        (listed_video("same"), "tokens", None),
+        (listed_video("changed", "1"), "tokens", None),
+        (listed_video("broken"), "quarantined", "empty"),
+        (listed_video("repaired", "1"), "quarantined", "truncated"),
+        (listed_video("gone"), "tokens", None),
+        (listed_video("gone too"), "quarantined", "empty"),
+        (listed_video("forbidden", "1"), "taken_down", "taken_down"),
+        (listed_video("forbidden and gone"), "taken_down", "taken_down"),
+    ]
     listing = [
         listed_video("new", caption="a dog"),
         listed_video("same"),
         listed_video("changed", "2"),
         listed_video("broken"),
         listed_video("repaired", "2"),
-        listed_video("new"),
+        listed_video("forbidden", "2"),
+        listed_video("new", caption="a cat"),
     ]
-    units, counts = plan_units(listing, finished)
+    planned = plan_in_batches(listing, rows, sizes=[3])
+    units = list(planned.units)
     assert [unit.uri.rpartition("/")[2] for unit in units] == ["new", "changed", "repaired"]
     assert units[0].attributes == {"caption": "a dog"}
-    assert counts == PlanCounts(6, 1, 1, 2, 1, 1)
+    assert set(planned.removed.to_pylist()) == {
+        listed_video("gone").video_id, listed_video("gone too").video_id
+    }  # fmt: skip
+    assert planned.counts == PlanCounts(
+        num_listed=7, num_repeated=1, num_new=1, num_changed=2, num_tokenized=1, num_quarantined=1,
+        num_taken_down=1, num_removed=2, num_finished=6,
+    )  # fmt: skip
 
 
-def test_quarantined_videos_come_back_on_request() -> None:
-    finished = finished_table([(listed_video("broken"), "quarantined")])
-    units, counts = plan_units([listed_video("broken")], finished, retry_quarantined=True)
-    assert [unit.video_id for unit in units] == [listed_video("broken").video_id]
-    assert counts.num_quarantined == 1
+def test_quarantined_videos_come_back_for_the_reasons_asked_for() -> None:
+    rows = [
+        (listed_video("cut"), "quarantined", "truncated"),
+        (listed_video("hollow"), "quarantined", "empty"),
+        (listed_video("forbidden"), "taken_down", "taken_down"),
+    ]
+    listing = [video for video, _, _ in rows]
+    for retried, names in (((), ""), ((EMPTY,), "hollow"), ((EMPTY, TRUNCATED), "cut hollow")):
+        planned = plan_in_batches(listing, rows, [2], retried)
+        assert [unit.uri.rpartition("/")[2] for unit in planned.units] == names.split()
+        assert planned.counts.num_quarantined == 2
+    everything = plan_in_batches(listing, rows, [2], tuple(QuarantineReason))
+    assert len(everything.units) == 2
 
 
+@settings(deadline=None)
 @given(
     listing=st.lists(st.tuples(NAMES, VERSIONS)),
-    known=st.dictionaries(NAMES, st.tuples(VERSIONS, st.sampled_from(["tokens", "quarantined"]))),
+    known=st.dictionaries(NAMES, st.tuples(VERSIONS, STATES)),
+    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    retried=st.sets(st.sampled_from([TRUNCATED, EMPTY])),
 )
-def test_every_listed_video_is_counted_once_and_a_finished_plan_is_empty(
-    listing: list[tuple[str, str]], known: dict[str, tuple[str, str]]
+def test_it_is_what_looking_at_every_video_gives(
+    listing: list[tuple[str, str]],
+    known: dict[str, tuple[str, tuple[str, str | None]]],
+    sizes: list[int],
+    retried: set[QuarantineReason],
 ) -> None:
-    videos = [listed_video(name, version) for name, version in listing]
-    states = [(listed_video(name, version), state) for name, (version, state) in known.items()]
-    units, counts = plan_units(iter(videos), finished_table(states))
-    total = counts.num_new + counts.num_changed + counts.num_tokenized + counts.num_quarantined
-    assert total + counts.num_repeated == counts.num_listed == len(videos)
-    assert (
-        len(units) == len({unit.video_id for unit in units}) == counts.num_new + counts.num_changed
-    )
+    videos = [
+        listed_video(name, version, place=str(place))
+        for place, (name, version) in enumerate(listing)
+    ]
+    rows = [(listed_video(name, version), *state) for name, (version, state) in known.items()]
+    planned = plan_in_batches(videos, rows, sizes, tuple(retried))
+    expected = slow_plan(videos, rows, tuple(retried))
+    assert list(planned.units) == expected.units
+    assert sorted(planned.removed.to_pylist()) == sorted(expected.removed)
+    assert planned.counts == PlanCounts(**expected.counts)
 
-    first_listed = {video.video_id: video for video in reversed(videos)}.values()
-    again, _ = plan_units(
-        first_listed, finished_table([(video, "tokens") for video in first_listed])
-    )
-    assert again == []
+    done = [(video, "tokens", None) for video in {v.video_id: v for v in reversed(videos)}.values()]
+    again = plan_in_batches(videos, done, sizes)
+    assert (len(again.units), len(again.removed)) == (0, 0)
+
+
+def test_what_was_taken_down_before_it_was_ever_seen_is_left_alone() -> None:
+    video = listed_video("unseen")
+    finished = finished_table([(video, "taken_down", "taken_down")])
+    unseen = finished.set_column(1, "video_fingerprint", pa.array([""]))
+    units, counts = plan_units([video], unseen)
+    assert (len(units), counts.num_taken_down, counts.num_removed) == (0, 1, 0)
+
+
+def test_what_another_program_wrote_is_refused() -> None:
+    finished = finished_table([(listed_video("a"), "tokens", None)])
+    broken = finished.set_column(0, "video_id", pa.array(["no id"]))
+    with pytest.raises(DatasetError, match=r"column video_id.*'no id'.*restore"):
+        plan_units([], broken)
+    odd = finished.set_column(1, "video_fingerprint", pa.array(["g" * 32]))
+    with pytest.raises(DatasetError, match=r"video_fingerprint.*0-9 and a-f"):
+        plan_units([], odd)
+
+
+@given(stored=KEYS, wanted=KEYS)
+def test_keys_are_found_also_where_half_of_them_is_shared(
+    stored: list[tuple[int, int]], wanted: list[tuple[int, int]]
+) -> None:
+    distinct = list(dict.fromkeys(stored))
+    positions = IdIndex(as_keys(distinct)).positions(as_keys(wanted))
+    expected = [distinct.index(key) if key in distinct else -1 for key in wanted]
+    assert positions.tolist() == expected
+    is_first = [key not in wanted[:place] for place, key in enumerate(wanted)]
+    assert first_occurrences(as_keys(wanted)).tolist() == is_first
+
+
+@given(keys=KEYS, start=st.integers(0, 5))
+def test_ids_and_keys_are_the_same_thing(keys: list[tuple[int, int]], start: int) -> None:
+    ids = ids_of_keys(as_keys(keys))
+    assert ids.to_pylist() == [f"{high:016x}{low:016x}" for high, low in keys]
+    chunked = pa.chunked_array([ids.slice(start), ids.slice(0, start)], pa.string())
+    assert keys_of_ids(chunked).tolist() == as_keys([*keys[start:], *keys[:start]]).tolist()
+
+
+def as_keys(keys: Sequence[tuple[int, int]]) -> np.ndarray:
+    return np.array(keys, np.uint64).reshape(-1, 2)
+
+
+def test_a_unit_table_holds_units() -> None:
+    units = [
+        work_unit("a", caption="a dog", split="train"),
+        work_unit("b"),
+        WorkUnit("id", "s3://b/0.tar#c.mp4", "print", 7, {}, member=ArchiveMember(512, 7)),
+    ]
+    table = UnitTable.from_units(units)
+    assert (len(table), list(table)) == (3, units)
+    assert table.slice(1, 5) == units[1:]
+    assert table.attributes == ["caption", "split"]
+    blocks = table.tables(2)
+    assert [block.num_rows for block in blocks] == [2, 1]
+    assert [unit for block in blocks for unit in table_to_records(block)] == units
+    assert list(UnitTable.from_units([])) == UnitTable.from_units([]).tables(4) == []
+
+
+def test_a_listing_survives_being_packed() -> None:
+    videos = [
+        listed_video("a", caption="ü\n\"", label=""),
+        ListedVideo("s3://b/0.tar#c.mp4", 7, "v", {}, ArchiveMember(0, 7)),
+    ]  # fmt: skip
+    (batch,) = batches_of(videos)
+    assert list(videos_of(batch)) == videos
+    (unit,), _ = plan_units(videos[1:], finished_table([]))
+    assert unit == WorkUnit.from_listed(videos[1])

@@ -11,33 +11,36 @@ A crash before step 1 leaves data files that no commit names: nobody sees them, 
 does the work again. A crash between the steps leaves either a video in both tables, where tokens
 win (readers look at it this way, and the next commit removes the row), or a unit without clips in
 neither, which the next plan lists as new. Every state between heals by running the same command.
+
+Every attempt decides on the newest state of both tables, read in this order: clips, quarantine.
+Videos that were taken down meanwhile are left out, and a takedown that was stopped half-way
+(pipeline/dataset/deletion.py) is completed. Data files that waited so long that a clean-up might
+take them for abandoned are written anew before they are committed.
 """
 
 from __future__ import annotations
 
 import logging
-import random
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pydantic
 
 from pipeline.dataset.assembly import CompletedUnit, UnitAssembler
-from pipeline.dataset.data_files import DataFile, without_videos
+from pipeline.dataset.commits import DEFAULT_ATTEMPTS, on_newest_state
+from pipeline.dataset.data_files import DataFile
 from pipeline.dataset.rows import quarantine_rows, token_rows
 from pipeline.dataset.schema import attribute_names
 from pipeline.dataset.side_files import checked_name
 from pipeline.dataset.token_dataset import TokenDataset
-from pipeline.dataset.video_table import CommitConflictError
-from pipeline.errors import DatasetError, PipelineError
+from pipeline.errors import PipelineError, QuarantineReason
 from pipeline.records import TokenizedClip, UnitEnd
 from sweettok.strict_config import StrictConfig
 
 logger = logging.getLogger(__name__)
-
-_LONGEST_WAIT_S = 2.0
 
 
 class CommitConfig(StrictConfig):
@@ -45,16 +48,17 @@ class CommitConfig(StrictConfig):
 
     Attributes:
         every_clips: Commit once this many clips are waiting; null waits for the end.
-        every_s: Commit once this many seconds have passed since the last one; null does not.
+        every_s: Commit once this many seconds have passed since the last one: what a crash can
+            cost. Null does not.
         target_file_bytes: Tokens per data file before compression, in bytes; also the bound of
             what waits in memory.
         attempts: How often a commit is tried when other writers keep committing first.
     """
 
     every_clips: int | None = pydantic.Field(default=500_000, ge=1)
-    every_s: float | None = pydantic.Field(default=None, gt=0)
+    every_s: float | None = pydantic.Field(default=300, gt=0)
     target_file_bytes: int = pydantic.Field(default=64 * 2**20, ge=1)
-    attempts: int = pydantic.Field(default=50, ge=1)
+    attempts: int = pydantic.Field(default=DEFAULT_ATTEMPTS, ge=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ class CommitSummary:
         num_clips: Clips of those videos.
         num_quarantined: Videos that were quarantined.
         num_replaced: Videos among both whose older rows were taken out of the clip table.
-        num_skipped: Videos that another writer had committed first.
+        num_skipped: Videos that another writer had committed first, or that were taken down.
         num_commits: Atomic commits to the clip table.
     """
 
@@ -117,8 +121,11 @@ class Committer:
         """What has been committed so far."""
         return self._summary
 
-    def add(self, record: TokenizedClip | UnitEnd) -> None:
+    def add(self, record: TokenizedClip | UnitEnd) -> CompletedUnit | None:
         """Takes one record; commits when the config says that it is time.
+
+        Returns:
+            The unit that this record made whole, if it did.
 
         Raises:
             PipelineError: The record contradicts others of its unit.
@@ -127,6 +134,15 @@ class Committer:
         completed = self._assembler.add(record)
         if completed is not None:
             self._accept(completed)
+        self.commit_if_due()
+        return completed
+
+    def commit_if_due(self) -> None:
+        """Commits when the config says that it is time: to be called when records stay away.
+
+        Raises:
+            DatasetError: As `commit`.
+        """
         if self._is_time():
             self.commit()
 
@@ -137,8 +153,8 @@ class Committer:
             DatasetError: The store refuses, or other writers won every attempt.
         """
         self._flush()
-        self._with_retries(self._commit_clips)
-        self._with_retries(self._commit_quarantine)
+        on_newest_state(self._dataset, self._commit_clips, self._config.attempts)
+        on_newest_state(self._dataset, self._commit_quarantine, self._config.attempts)
         self._last_commit_s = time.monotonic()
         return self._summary
 
@@ -183,32 +199,37 @@ class Committer:
         if not self._pending:
             return
         rows = token_rows(self._pending, self._dataset.lineage, self._run_id)
-        self._with_retries(lambda: self._dataset.add_attributes(attribute_names(rows.schema)))
+        names = attribute_names(rows.schema)
+        on_newest_state(
+            self._dataset, lambda: self._dataset.add_attributes(names), self._config.attempts
+        )
         videos = {done.unit.video_id: done.unit.fingerprint for done in self._pending}
         self._written.append(_Written(self._dataset.clips.write(rows), videos))
         self._pending, self._pending_bytes = [], 0
 
     def _commit_clips(self) -> None:
         clips = self._dataset.clips
+        taken_down = self._dataset.taken_down_ids()
         arriving = {done.unit.video_id: done.unit.fingerprint for done in self._quarantined}
         for written in self._written:
             arriving |= written.videos
         known = clips.fingerprints(arriving)
         already = {video for video, state in known.items() if state == arriving[video]}
-        outgoing = known.keys() - already
-        self._drop(already)
+        outgoing = (known.keys() - already) | clips.fingerprints(taken_down).keys()
+        self._drop(already | (arriving.keys() & set(taken_down.to_pylist())))
+        self._written = [self._freshened(written) for written in self._written]
         files = [written.file for written in self._written]
         clips.swap(outgoing, files, {"sweettok.run_id": self._run_id})
         self._count_commit(len(outgoing))
         self._written, self._waiting_clips = [], 0
 
-    def _drop(self, already: set[str]) -> None:
-        """Leaves out the videos that another writer has committed in the same state."""
-        self._quarantined = [u for u in self._quarantined if u.unit.video_id not in already]
-        self._written = [
-            kept for each in self._written if (kept := self._without(each, already)) is not None
-        ]
-        self._summary = replace(self._summary, num_skipped=self._summary.num_skipped + len(already))
+    def _drop(self, leaving: set[str]) -> None:
+        """Leaves out videos that another writer has committed in the same state, or taken down."""
+        # Nothing is taken over before all of it is done: the store may fail, and this comes again.
+        written = [self._without(each, leaving) for each in self._written]
+        self._written = [each for each in written if each is not None]
+        self._quarantined = [u for u in self._quarantined if u.unit.video_id not in leaving]
+        self._count_skipped(len(leaving))
 
     def _without(self, written: _Written, video_ids: set[str]) -> _Written | None:
         """The file again without the rows of `video_ids`; itself if it has none of them."""
@@ -219,8 +240,19 @@ class Committer:
         if not videos:
             return None
         clips = self._dataset.clips
-        rows = without_videos(clips.read(written.file.path), pa.array(leaving, pa.string()))
-        return _Written(clips.write(rows), videos)
+        file = clips.write_without(written.file.path, pa.array(leaving, pa.string()))
+        return _Written(file, videos)
+
+    def _freshened(self, written: _Written) -> _Written:
+        """The same rows in a file that no clean-up can take for abandoned."""
+        if written.file.is_fresh:
+            return written
+        clips = self._dataset.clips
+        file = clips.write_without(written.file.path, pa.array([], pa.string()))
+        return _Written(file, written.videos)
+
+    def _count_skipped(self, num_videos: int) -> None:
+        self._summary = replace(self._summary, num_skipped=self._summary.num_skipped + num_videos)
 
     def _count_commit(self, num_replaced: int) -> None:
         num_videos = sum(len(written.videos) for written in self._written)
@@ -240,31 +272,26 @@ class Committer:
 
     def _commit_quarantine(self) -> None:
         table, clips = self._dataset.quarantined, self._dataset.clips
+        # Between the two commits others may have tokenized a video, or taken it down.
         tokenized = clips.fingerprints([done.unit.video_id for done in self._quarantined])
-        arriving = [done for done in self._quarantined if done.unit.video_id not in tokenized]
-        stored = table.keys()["video_id"].to_pylist()
-        outgoing = clips.fingerprints(stored).keys() | (
-            {done.unit.video_id for done in arriving} & set(stored)
-        )
+        settled = tokenized.keys() | set(self._dataset.taken_down_ids().to_pylist())
+        arriving = [done for done in self._quarantined if done.unit.video_id not in settled]
         rows = quarantine_rows(arriving, self._run_id)
         files = [table.write(rows)] if arriving else []
+        outgoing = self._stale_quarantine(done.unit.video_id for done in arriving)
         table.swap(outgoing, files, {"sweettok.run_id": self._run_id})
         self._summary = replace(
             self._summary, num_quarantined=self._summary.num_quarantined + len(arriving)
         )
+        self._count_skipped(len(self._quarantined) - len(arriving))
         self._quarantined = []
 
-    def _with_retries(self, step: Callable[[], None]) -> None:
-        """Runs `step` on the newest state until no other writer gets in between."""
-        for attempt in range(self._config.attempts):
-            self._dataset.refresh()
-            try:
-                step()
-            except CommitConflictError:
-                time.sleep(random.uniform(0, min(_LONGEST_WAIT_S, 0.05 * 2**attempt)))
-            else:
-                return
-        raise DatasetError(
-            f"{self._dataset.uri}: other writers committed first {self._config.attempts} times in "
-            "a row; write with fewer processes, or raise commit.attempts"
-        )
+    def _stale_quarantine(self, arriving: Iterable[str]) -> pa.Array:
+        """Videos whose rows leave the quarantine: they come anew, or they have tokens now."""
+        keys = self._dataset.quarantined.keys()
+        stored = keys.filter(pc.not_equal(keys["reason"], QuarantineReason.TAKEN_DOWN.value))[
+            "video_id"
+        ].combine_chunks()
+        tokenized = self._dataset.clips.keys_of(stored)["video_id"].to_pylist()
+        leaving = pa.array([*arriving, *tokenized], pa.string())
+        return stored.filter(pc.is_in(stored, value_set=leaving))

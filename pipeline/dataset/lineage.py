@@ -105,5 +105,36 @@ class Lineage:
         return values
 
 
+@dataclass(frozen=True)
+class Predecessor:
+    """The dataset that another one continues under a lineage of its own.
+
+    Attributes:
+        uri: Its root.
+        version: Its version at that time.
+        fingerprint: Fingerprint of its lineage.
+    """
+
+    uri: str
+    version: int
+    fingerprint: str
+
+    def to_json(self) -> str:
+        """One line of JSON (the inverse of `from_json`)."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Predecessor:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            DatasetError: The text says something else.
+        """
+        try:
+            return cls(**json.loads(text))
+        except (TypeError, ValueError) as error:
+            raise DatasetError(f"the dataset's predecessor cannot be read ({error})") from None
+
+
 def _shown(values: Mapping[str, Any], name: str) -> str:
     return json.dumps(values[name], ensure_ascii=False) if name in values else "(absent)"

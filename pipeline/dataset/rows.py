@@ -110,6 +110,7 @@ def _clip_columns(
         "source_fps": [clip.source.fps for clip in clips],
         "source_codec": [clip.source.codec for clip in clips],
         "decoder": [clip.source.decoder for clip in clips],
+        "psnr_db": [clip.psnr_db for clip in clips],
         "run_id": [run_id] * len(clips),
     }
     columns = {

@@ -1,7 +1,7 @@
 """The columns of the two tables, and the rules for columns that users bring.
 
 Every column is nullable in the Delta sense, because a later append may add user columns that
-older rows lack; our own columns are never null.
+older rows lack; of our own columns only the optional ones are ever null.
 """
 
 from __future__ import annotations
@@ -35,10 +35,14 @@ TOKEN_SCHEMA = pa.schema(
         ("decoder", pa.string()),
         ("spatial_tokens", _TOKEN_LIST),
         ("temporal_tokens", _TOKEN_LIST),
+        ("psnr_db", pa.float32()),
         ("run_id", pa.string()),
     ]
 )
 """Columns of the clip table, in order; the user's own string columns follow."""
+
+OPTIONAL_COLUMNS = ("psnr_db",)
+"""Ours that may be null, and that tables of earlier versions lack until something is appended."""
 
 QUARANTINE_SCHEMA = pa.schema(
     [
@@ -62,6 +66,29 @@ _FORBIDDEN_CHARACTERS = " ,;{}()\n\t="
 def attribute_names(schema: pa.Schema) -> list[str]:
     """Names of the user's columns in a clip table's `schema`, in order."""
     return [name for name in schema.names if name not in TOKEN_SCHEMA.names]
+
+
+def lacking_columns(schema: pa.Schema) -> list[pa.Field]:
+    """Columns of ours that a clip table of an earlier version lacks.
+
+    Raises:
+        DatasetError: A column of the user has the name of one of ours, or one that cannot be
+            added later is missing.
+    """
+    lacking = []
+    for ours in TOKEN_SCHEMA:
+        if ours.name in schema.names:
+            found = schema.field(ours.name).type
+            if ours.name in OPTIONAL_COLUMNS and found != ours.type:
+                raise DatasetError(
+                    f"the table has a column {ours.name!r} of type {found}, ours of that name is "
+                    f"{ours.type}: write to another dataset, with the user's column renamed"
+                )
+        elif ours.name in OPTIONAL_COLUMNS:
+            lacking.append(ours)
+        else:
+            raise DatasetError(f"the table lacks the column {ours.name!r}; restore it")
+    return lacking
 
 
 def with_attributes(names: Iterable[str]) -> pa.Schema:

@@ -12,6 +12,9 @@ import os
 import re
 import shutil
 import tempfile
+import time
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +24,8 @@ from pipeline.errors import DatasetError
 
 _BLOCK_BYTES = 2**20
 _MANIFEST = "manifest.json"
+_PARTIAL = ".partial-"
+_COPY = re.compile(r"[0-9a-f]{32}|\.partial-.*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -46,6 +51,17 @@ class SideFiles:
             return None
         with self._filesystem.open_input_file(path) as file:
             return bytes(file.read())
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the files in a folder, sorted; none if there is no such folder."""
+        selector = pa_fs.FileSelector(folder, allow_not_found=True)
+        found = self._filesystem.get_file_info(selector)
+        return sorted(info.base_name for info in found if info.type == pa_fs.FileType.File)
+
+    def delete(self, path: str) -> None:
+        """Deletes one file; it does not matter if it is not there."""
+        if self._filesystem.get_file_info(path).type == pa_fs.FileType.File:
+            self._filesystem.delete_file(path)
 
     def store_folder(self, folder: str, source: Path) -> None:
         """Copies the files below the local directory `source`, a manifest of their hashes last.
@@ -90,9 +106,11 @@ class SideFiles:
         key = json.dumps(hashes, sort_keys=True).encode()
         target = cache_dir / hashlib.sha256(key).hexdigest()[:32]
         if target.is_dir():
+            with suppress(OSError):
+                os.utime(target)  # says when it was used last
             return target
         cache_dir.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=cache_dir))
+        partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=cache_dir))
         try:
             for name, expected in hashes.items():
                 self._download(f"{folder}/{name}", partial / name, expected)
@@ -119,6 +137,30 @@ class SideFiles:
     def _manifest(self, folder: str) -> dict[str, str] | None:
         content = self.read(f"{folder}/{_MANIFEST}")
         return None if content is None else dict(json.loads(content))
+
+
+def unused_copies(cache_dir: Path, unused_for: timedelta) -> dict[Path, int]:
+    """Directories that `fetch_folder` made and nobody has asked for in that time: size in bytes.
+
+    Those that a stopped fetch left half-filled are among them.
+    """
+    if not cache_dir.is_dir():
+        return {}
+    oldest_s = time.time() - unused_for.total_seconds()
+    return {
+        path: sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        for path in sorted(cache_dir.iterdir())
+        if path.is_dir() and _COPY.fullmatch(path.name) and path.stat().st_mtime < oldest_s
+    }
+
+
+def remove_copy(path: Path) -> None:
+    """Removes a directory that `unused_copies` has found; it is never half there under its name."""
+    doomed = path.with_name(f"{_PARTIAL}{path.name}")
+    if not path.name.startswith(_PARTIAL):
+        path.rename(doomed)
+        path = doomed
+    shutil.rmtree(path)
 
 
 def checked_name(name: str, what: str) -> str:

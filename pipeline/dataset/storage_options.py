@@ -3,6 +3,9 @@
 Credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY …), where the
 library finds them by itself: they are never an option here, so they cannot reach a log, a
 config file or the dataset.
+
+The library repeats a failing request (503 SlowDown, reset, no answer for 30 s) by itself, 10 times
+within 3 minutes, with growing waits; `pipeline.dataset.commits` adds what it leaves out.
 """
 
 from __future__ import annotations

@@ -9,34 +9,38 @@ The root is an ordinary Delta table, so `polars.read_delta`, `ray.data.read_delt
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pa_dataset
 
-from pipeline.dataset.lineage import Lineage
-from pipeline.dataset.schema import (
-    QUARANTINE_SCHEMA,
-    TOKEN_SCHEMA,
-    attribute_names,
-    check_attribute_names,
+from pipeline.dataset import deletion
+from pipeline.dataset.commits import StoreFailureError, dataset_errors, on_newest_state, on_store
+from pipeline.dataset.creation import (
+    CONFIG,
+    LINEAGE,
+    PREDECESSOR,
+    create_tables,
+    open_clips,
+    open_quarantine,
 )
+from pipeline.dataset.lineage import Lineage, Predecessor
+from pipeline.dataset.pins import Pin, Pins
+from pipeline.dataset.schema import attribute_names, check_attribute_names, lacking_columns
 from pipeline.dataset.side_files import SideFiles, checked_name
 from pipeline.dataset.storage_options import delta_storage_options
-from pipeline.dataset.video_table import VideoTable, dataset_errors
-from pipeline.errors import DatasetError, LineageError
-from pipeline.storage import StorageConfig, is_local, normalized_uri
-
-logger = logging.getLogger(__name__)
+from pipeline.dataset.video_table import VideoTable
+from pipeline.errors import DatasetError, LineageError, QuarantineReason
+from pipeline.storage import StorageConfig, normalized_uri
 
 STATE_TOKENS = "tokens"
 STATE_QUARANTINED = "quarantined"
+STATE_TAKEN_DOWN = "taken_down"
 
-_FINGERPRINT, _LINEAGE, _CONFIG = "sweettok.fingerprint", "sweettok.lineage", "sweettok.config"
-_DEFAULT_CACHE = Path("~/.cache/sweettok/tokenizers")
+TOKENIZER_CACHE = "~/.cache/sweettok/tokenizers"
+"""Where `TokenDataset.tokenizer_files` keeps its copies unless it is told otherwise."""
 
 
 class TokenDataset:
@@ -55,28 +59,36 @@ class TokenDataset:
         self.uri = uri
         self.clips = clips
         self.quarantined = quarantined
-        self.lineage = Lineage.from_json(clips.configuration[_LINEAGE])
+        self.lineage = Lineage.from_json(clips.configuration[LINEAGE])
         self._files = SideFiles(uri, clips.filesystem)
 
     @classmethod
     def open(
-        cls, uri: str | Path, version: int | None = None, *, storage: StorageConfig | None = None
+        cls,
+        uri: str | Path,
+        version: int | None = None,
+        *,
+        pin: str | None = None,
+        storage: StorageConfig | None = None,
     ) -> TokenDataset:
-        """Opens a dataset, at its latest version or at an older one.
+        """Opens a dataset, at its latest version, at an older one, or at the one a pin names.
 
         The quarantine is always the latest one.
 
         Raises:
-            DatasetError: There is no dataset, no such version, or the table is not one of ours.
+            DatasetError: There is no dataset, no such version or pin, or the table is not one of
+                ours.
         """
         uri = normalized_uri(uri)
         options = delta_storage_options(storage)
-        clips = VideoTable(uri, options, version)
-        if _LINEAGE not in clips.configuration:
-            raise DatasetError(
-                f"{uri}: is a Delta table, but no token dataset (it has no property {_LINEAGE})"
-            )
-        return cls(uri, clips, VideoTable(_quarantine_uri(uri), options))
+        clips = open_clips(uri, options, version)
+        if pin is not None:
+            found = Pins(clips).get(pin)
+            if found is None or version is not None:
+                wrong = "there is no pin" if found is None else "either a version or the pin"
+                raise DatasetError(f"{uri}: {wrong} {pin!r}")
+            clips = open_clips(uri, options, found.version)
+        return cls(uri, clips, open_quarantine(uri, options))
 
     @classmethod
     def create_or_open(
@@ -86,6 +98,7 @@ class TokenDataset:
         *,
         config_yaml: str = "",
         storage: StorageConfig | None = None,
+        new_version_of: str | Path | None = None,
     ) -> TokenDataset:
         """Opens a dataset for appending rows of `lineage`; creates it if there is none.
 
@@ -94,24 +107,20 @@ class TokenDataset:
             lineage: What makes the tokens of this run.
             config_yaml: Resolved config of the creating run, kept in the table's properties.
             storage: Storage settings.
+            new_version_of: Root of a dataset of another lineage that this one continues. It is
+                recorded here, and what was taken down there is taken down here.
 
         Raises:
             LineageError: The dataset holds tokens of another lineage.
-            DatasetError: The root is a table of something else or a folder with other files.
+            DatasetError: The root is a table of something else or a folder with other files, or
+                the dataset there does not continue `new_version_of`.
         """
         uri = normalized_uri(uri)
-        _check_local_root(uri)
-        options = delta_storage_options(storage)
-        # The quarantine comes first: whoever can open the dataset finds both tables.
-        VideoTable.create(_quarantine_uri(uri), QUARANTINE_SCHEMA, {}, options)
-        properties = {
-            _FINGERPRINT: lineage.fingerprint,
-            _LINEAGE: lineage.to_json(),
-            _CONFIG: config_yaml,
-        }
-        VideoTable.create(uri, TOKEN_SCHEMA, properties, options)
+        older = None if new_version_of is None else normalized_uri(new_version_of)
+        create_tables(uri, lineage, config_yaml, delta_storage_options(storage), older)
         dataset = cls.open(uri, storage=storage)
         dataset.check_lineage(lineage)
+        dataset._bring_up_to_date()
         return dataset
 
     @property
@@ -122,7 +131,13 @@ class TokenDataset:
     @property
     def config_yaml(self) -> str:
         """Resolved config of the run that created the dataset."""
-        return self.clips.configuration.get(_CONFIG, "")
+        return self.clips.configuration.get(CONFIG, "")
+
+    @property
+    def predecessor(self) -> Predecessor | None:
+        """The dataset of another lineage that this one continues, if it was created for that."""
+        text = self.clips.configuration.get(PREDECESSOR)
+        return None if text is None else Predecessor.from_json(text)
 
     @property
     def attribute_names(self) -> list[str]:
@@ -146,8 +161,9 @@ class TokenDataset:
         lines = "\n".join(f"  {line}" for line in difference)
         raise LineageError(
             f"{self.uri}: holds tokens of another lineage (dataset → this run):\n{lines}\n"
-            "Ids of different lineages must not be mixed: write to another dataset, or run with "
-            f"the dataset's own tokenizer and config ({self._tokenizer_folder} in the dataset)"
+            "Ids of different lineages must not be mixed: write to another dataset "
+            f"(dataset.new_version_of={self.uri} there says what it continues), or run with the "
+            f"dataset's own tokenizer and config ({self._tokenizer_folder} in the dataset)"
         )
 
     def num_clips(self) -> int:
@@ -170,39 +186,111 @@ class TokenDataset:
             filter: Keeps only the rows for which this pyarrow expression is true.
 
         Raises:
-            DatasetError: A column does not exist.
+            DatasetError: A column does not exist. While streaming: a file was altered, or the
+                version was vacuumed.
         """
         with dataset_errors(self.uri):
             wanted = None if columns is None else list(columns)
-            return self.arrow_dataset().scanner(columns=wanted, filter=filter).to_reader()
+            reader = self.arrow_dataset().scanner(columns=wanted, filter=filter).to_reader()
+        return pa.RecordBatchReader.from_batches(reader.schema, self._stream(reader))
 
     def quarantine(self) -> pa.Table:
         """One row per input that gave no clip, sorted by URI.
 
         An input that has tokens is not in it, whatever the table behind it still says: a run may
-        have been stopped between its two commits.
+        have been stopped between its two commits. What was taken down is always in it.
         """
-        with dataset_errors(self.uri):
-            rows = self.quarantined.arrow_dataset().to_table()
-        tokenized = self.clips.fingerprints(rows["video_id"].to_pylist())
-        rows = rows.filter(
-            pc.invert(pc.is_in(rows["video_id"], value_set=pa.array(tokenized, pa.string())))
-        )
-        return rows.sort_by("video_uri")
+        rows = on_store(self.uri, lambda: self.quarantined.arrow_dataset().to_table())
+        return rows.filter(self._is_quarantined(rows)).sort_by("video_uri")
 
     def finished_units(self) -> pa.Table:
-        """What needs no work: columns video_id, video_fingerprint and state, a row per video.
+        """What needs no work, a row per video: video_id, video_fingerprint, state, reason.
 
-        `state` is "tokens" or "quarantined".
+        `state` is "tokens", "quarantined" or "taken_down"; `reason` is the quarantine's, null for
+        tokens. A video that was taken down needs no work at any fingerprint.
         """
-        states = [
-            (self.clips.keys(), STATE_TOKENS),
-            (self.quarantine().select(["video_id", "video_fingerprint"]), STATE_QUARANTINED),
-        ]
-        return pa.concat_tables(
-            keys.append_column("state", pa.array([state] * keys.num_rows, pa.string()))
-            for keys, state in states
+        quarantined = self.quarantined.keys()
+        quarantined = quarantined.filter(self._is_quarantined(quarantined))
+        tokens = self.clips.keys()
+        taken_down = pc.is_in(tokens["video_id"], value_set=self.taken_down_ids())
+        tokens = tokens.filter(pc.invert(taken_down))
+        states = pc.if_else(
+            _is_taken_down(quarantined["reason"]), STATE_TAKEN_DOWN, STATE_QUARANTINED
         )
+        no_reason = pa.nulls(tokens.num_rows, pa.string())
+        tokens = tokens.append_column("state", pa.repeat(STATE_TOKENS, tokens.num_rows))
+        quarantined = quarantined.append_column("state", states)
+        tables = [tokens.append_column("reason", no_reason), quarantined.select([0, 1, 3, 2])]
+        return pa.concat_tables(tables)
+
+    def taken_down_ids(self) -> pa.Array:
+        """Ids of the videos that were taken down and must never be tokenized again."""
+        keys = self.quarantined.keys()
+        return keys.filter(_is_taken_down(keys["reason"]))["video_id"].combine_chunks()
+
+    def delete_videos(self, video_ids: pa.Array, *, run_id: str, reason: str) -> int:
+        """Takes all rows of videos out of both tables, with one commit to each that has any.
+
+        Takedowns stay. Versions before this one still read the rows.
+
+        Args:
+            video_ids: string array [num_videos]; ids that are not there do not matter.
+            run_id: Name of the run, recorded in the commits.
+            reason: Why, recorded in the commits.
+
+        Returns:
+            How many of the videos had rows.
+
+        Raises:
+            DatasetError: The store refuses, or other writers win every attempt.
+        """
+        return deletion.delete_videos(self, video_ids, run_id=run_id, reason=reason)
+
+    def take_down(self, videos: Sequence[str], *, run_id: str, reason: str) -> int:
+        """Deletes videos, and keeps every later run from tokenizing them again.
+
+        The bytes are gone once maintenance has vacuumed the versions that still hold them.
+
+        Args:
+            videos: URIs or ids; a URI may be one that the dataset has never seen.
+            run_id: Name of the run, stored with the quarantine rows.
+            reason: Why, for people: the message of the quarantine rows.
+
+        Returns:
+            How many videos this has changed anything for.
+
+        Raises:
+            DatasetError: An id is unknown, or the store refuses.
+        """
+        return deletion.take_down(self, videos, run_id=run_id, reason=reason)
+
+    def lift_takedown(self, videos: Sequence[str], *, run_id: str) -> int:
+        """Lets videos in again: the next run tokenizes them; returns how many were taken down."""
+        return deletion.lift_takedown(self, videos, run_id=run_id)
+
+    def pins(self) -> list[Pin]:
+        """The named versions that vacuum leaves alone, expired ones too."""
+        with dataset_errors(self.uri):
+            return Pins(self.clips).all()
+
+    def pin(self, name: str, *, version: int | None = None, days: float | None = None) -> Pin:
+        """Gives a version a name and protects its files from vacuum; again to prolong it.
+
+        Args:
+            name: Name of the pin; open the version with `TokenDataset.open(uri, pin=name)`.
+            version: Which version; the one that this object reads if None.
+            days: For how long; for ever (until `unpin`) if None.
+
+        Raises:
+            DatasetError: The name is taken, or the version was vacuumed.
+        """
+        with dataset_errors(self.uri):
+            return Pins(self.clips).set(name, self.version if version is None else version, days)
+
+    def unpin(self, name: str) -> bool:
+        """Removes a pin; returns whether there was one."""
+        with dataset_errors(self.uri):
+            return Pins(self.clips).remove(name)
 
     def add_attributes(self, names: Sequence[str]) -> None:
         """Gives the clip table the user's columns `names`, where it lacks them.
@@ -220,57 +308,54 @@ class TokenDataset:
         Raises:
             DatasetError: `local_dir` holds no files, or the dataset holds another tokenizer.
         """
-        with dataset_errors(self.uri):
-            self._files.store_folder(self._tokenizer_folder, Path(local_dir))
+        folder = self._tokenizer_folder
+        on_store(self.uri, lambda: self._files.store_folder(folder, Path(local_dir)))
 
-    def tokenizer_files(self, cache_dir: str | Path = _DEFAULT_CACHE) -> Path:
+    def tokenizer_files(self, cache_dir: str | Path = TOKENIZER_CACHE) -> Path:
         """A local directory with the tokenizer that made the tokens, fetched once and verified.
 
         Raises:
             DatasetError: No tokenizer was stored, or its files were altered.
         """
-        with dataset_errors(self.uri):
-            return self._files.fetch_folder(self._tokenizer_folder, Path(cache_dir).expanduser())
+        folder, cache = self._tokenizer_folder, Path(cache_dir).expanduser()
+        return on_store(self.uri, lambda: self._files.fetch_folder(folder, cache))
 
     def write_run_file(self, run_id: str, name: str, text: str) -> None:
         """Keeps `text` (a resolved config, a summary) under the run's folder."""
         path = f"_runs/{checked_name(run_id, 'run id')}/{checked_name(name, 'run file')}"
-        with dataset_errors(self.uri):
-            self._files.write(path, text.encode())
+        on_store(self.uri, lambda: self._files.write(path, text.encode()))
 
     def read_run_file(self, run_id: str, name: str) -> str | None:
         """What `write_run_file` kept; None if there is no such file."""
         path = f"_runs/{checked_name(run_id, 'run id')}/{checked_name(name, 'run file')}"
-        with dataset_errors(self.uri):
-            content = self._files.read(path)
+        content = on_store(self.uri, lambda: self._files.read(path))
         return None if content is None else content.decode()
+
+    def _stream(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        try:
+            with dataset_errors(self.uri):
+                yield from reader
+        except StoreFailureError as error:
+            raise DatasetError(
+                f"{self.uri}: version {self.version} is not complete: a file is missing, probably "
+                f"because the version was vacuumed (pinned ones never are): {error}"
+            ) from error
+
+    def _bring_up_to_date(self) -> None:
+        """Gives tables of an earlier version the columns and properties that were added since."""
+        on_newest_state(self, lambda: self.clips.add_columns(lacking_columns(self.clips.schema)))
+        for table in (self.clips, self.quarantined):
+            on_newest_state(table, table.ensure_properties)
+
+    def _is_quarantined(self, rows: pa.Table) -> pa.ChunkedArray:
+        tokenized = self.clips.keys_of(rows["video_id"].combine_chunks())["video_id"]
+        has_tokens = pc.is_in(rows["video_id"], value_set=tokenized.combine_chunks())
+        return pc.or_(pc.invert(has_tokens), _is_taken_down(rows["reason"]))
 
     @property
     def _tokenizer_folder(self) -> str:
         return f"_tokenizer/{self.lineage.fingerprint}"
 
 
-def _quarantine_uri(uri: str) -> str:
-    return f"{uri}/_quarantine"
-
-
-def _check_local_root(uri: str) -> None:
-    if not is_local(uri):
-        return
-    root = Path(uri)
-    if root.as_uri() != f"file://{uri}":
-        logger.warning(
-            "%s: some readers, Polars among them, do not open a path with spaces, '%%' or letters "
-            "outside ASCII; choose another one if such readers matter",
-            uri,
-        )
-    if not root.exists():
-        return
-    if not root.is_dir():
-        raise DatasetError(f"{uri}: is a file, a dataset needs a folder")
-    strange = sorted(path.name for path in root.iterdir() if not path.name.startswith("_"))
-    if strange and not (root / "_delta_log").is_dir():
-        raise DatasetError(
-            f"{uri}: holds other files ({strange[0]} …) and no token dataset; choose an empty "
-            "folder or one that does not exist"
-        )
+def _is_taken_down(reasons: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.equal(reasons, QuarantineReason.TAKEN_DOWN.value)

@@ -4,53 +4,41 @@
 nobody has committed since `refresh`. Whoever loses the race refreshes, looks again at which
 videos are in the table, and tries again: that, and not luck, is what keeps a video from being
 committed twice by two writers.
-
-The library's own retry is switched off (`max_commit_retries=0`): it re-submits a commit on top of
-another one without asking whether the same rows are already there, and it lets a file be removed
-that a concurrent compaction has already replaced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pa_dataset
 import pyarrow.fs as pa_fs
-from deltalake import DeltaTable, Field
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake import DeltaTable, Schema
+from deltalake.exceptions import TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import CommitProperties
 
+from pipeline.dataset.commits import commit_actions, commit_errors, dataset_errors, on_store
 from pipeline.dataset.data_files import (
     DataFile,
     read_data_file,
+    read_row_groups,
+    read_schema,
     remove_action,
     without_videos,
     write_data_file,
+    write_tables,
 )
+from pipeline.dataset.key_index import KeyIndex, distinct
+from pipeline.dataset.side_files import SideFiles
+from pipeline.dataset.table_properties import honest_dataset, wanted_properties
 from pipeline.errors import DatasetError, TransientError
+from pipeline.records import stable_id
 
-_KEY_COLUMNS = ("video_id", "video_fingerprint")
-_NUM_READERS = 8
-
-
-class CommitConflictError(TransientError):
-    """Somebody else committed first; refresh and decide again."""
-
-
-@contextmanager
-def dataset_errors(uri: str) -> Iterator[None]:
-    """Turns what the storage and the Delta library raise into a readable `DatasetError`."""
-    try:
-        yield
-    except (DeltaError, OSError, pa.ArrowException) as error:
-        line = " ".join(str(error).split())[:500]
-        raise DatasetError(f"{uri}: {line or type(error).__name__}") from error
+KEY_COLUMNS = ("video_id", "video_fingerprint")
+_CREATE_ATTEMPTS = 3
 
 
 class VideoTable:
@@ -60,26 +48,33 @@ class VideoTable:
         uri: Root of the table.
         options: Options of the `deltalake` library.
         version: Version to read; the latest if None.
+        more_key_columns: Columns that `keys` gives beside these two.
 
     Raises:
         DatasetError: There is no table, or it needs a reader feature that rewriting rows lacks.
     """
 
     def __init__(
-        self, uri: str, options: Mapping[str, str] | None = None, version: int | None = None
+        self,
+        uri: str,
+        options: Mapping[str, str] | None = None,
+        version: int | None = None,
+        more_key_columns: Sequence[str] = (),
     ) -> None:
         self.uri = uri
         self.options = dict(options or {})
         try:
-            with dataset_errors(uri):
-                self._table = DeltaTable(uri, version=version, storage_options=self.options)
+            self._table = on_store(
+                uri, lambda: DeltaTable(uri, version=version, storage_options=self.options)
+            )
         except DatasetError as error:
             if isinstance(error.__cause__, TableNotFoundError):
                 raise DatasetError(f"{uri}: there is no Delta table") from None
             raise
         self._check_protocol()
         self.filesystem = pa_fs.PyFileSystem(DeltaStorageHandler(uri, self.options))
-        self._keys: dict[str, pa.Table] = {}
+        self._keys = KeyIndex((*KEY_COLUMNS, *more_key_columns), self.read)
+        self._rests: dict[tuple[str, str], DataFile | None] = {}
 
     @staticmethod
     def create(
@@ -89,19 +84,30 @@ class VideoTable:
         options: Mapping[str, str] | None = None,
     ) -> None:
         """Creates an empty table; a table that is already there is left as it is."""
-        with dataset_errors(uri):
+        options = dict(options or {})
+        for attempt in range(1, _CREATE_ATTEMPTS + 1):
             try:
-                DeltaTable.create(
-                    uri,
-                    schema,
-                    mode="ignore",
-                    configuration=dict(configuration),
-                    storage_options=dict(options or {}),
-                    raise_if_key_not_exists=False,
-                )
-            except DeltaError:
-                if not DeltaTable.is_deltatable(uri, dict(options or {})):
-                    raise
+                with commit_errors(uri):
+                    DeltaTable.create(
+                        uri,
+                        schema,
+                        mode="ignore",
+                        configuration={**wanted_properties(schema), **configuration},
+                        storage_options=options,
+                        raise_if_key_not_exists=False,
+                    )
+            except TransientError as error:
+                if VideoTable.exists(uri, options):
+                    return
+                if attempt == _CREATE_ATTEMPTS:
+                    raise DatasetError(str(error)) from error
+            else:
+                return
+
+    @staticmethod
+    def exists(uri: str, options: Mapping[str, str] | None = None) -> bool:
+        """Whether there is a Delta table at `uri`."""
+        return on_store(uri, lambda: bool(DeltaTable.is_deltatable(uri, dict(options or {}))))
 
     @property
     def version(self) -> int:
@@ -126,7 +132,7 @@ class VideoTable:
     def arrow_dataset(self) -> pa_dataset.Dataset:
         """The table at this version, as a lazy pyarrow dataset."""
         with dataset_errors(self.uri):
-            return self._table.to_pyarrow_dataset()
+            return honest_dataset(self._table.to_pyarrow_dataset(), self.configuration)
 
     def file_sizes(self) -> dict[str, int]:
         """Size in bytes of every data file of this version, by path."""
@@ -135,39 +141,105 @@ class VideoTable:
             zip(actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True)
         )
 
+    def first_videos(self) -> dict[str, str]:
+        """The smallest video URI in every data file of this version, by path; "" if unknown."""
+        actions = pa.table(self._table.get_add_actions(flatten=True))
+        paths = actions["path"].to_pylist()
+        if "min.video_uri" not in actions.column_names:
+            return dict.fromkeys(paths, "")
+        uris = actions["min.video_uri"].to_pylist()
+        return {path: uri or "" for path, uri in zip(paths, uris, strict=True)}
+
+    def checkpoint(self) -> None:
+        """Writes the log's state at this version into one file, if that was not done yet.
+
+        Who opens the table reads this file and the few commits after it.
+        """
+        latest = SideFiles(self.uri, self.filesystem).read("_delta_log/_last_checkpoint")
+        with dataset_errors(self.uri):
+            if latest is None or json.loads(latest)["version"] < self.version:
+                self._table.create_checkpoint()
+
+    def unused_files(self, *, retention_h: int, keep_versions: Sequence[int]) -> set[str]:
+        """Files that were removed from the table more than so many hours ago.
+
+        Args:
+            retention_h: Hours.
+            keep_versions: Versions whose files are not among them.
+        """
+        return self._vacuum_candidates(retention_h, False, keep_versions)
+
+    def unnamed_files(self, *, keep_versions: Sequence[int]) -> set[str]:
+        """Files in the table's folder that no commit names, neither now nor before."""
+        named_once = self._vacuum_candidates(0, False, [])
+        return self._vacuum_candidates(0, True, keep_versions) - named_once
+
+    def _vacuum_candidates(
+        self, retention_h: int, full: bool, keep_versions: Sequence[int]
+    ) -> set[str]:
+        with dataset_errors(self.uri):
+            found = self._table.vacuum(
+                retention_h,
+                dry_run=True,
+                enforce_retention_duration=False,
+                full=full,
+                keep_versions=list(keep_versions) or None,
+            )
+        return set(found)
+
     def refresh(self) -> None:
         """Moves on to the latest version."""
-        with dataset_errors(self.uri):
-            self._table.update_incremental()
+        on_store(self.uri, self._table.update_incremental)
         self._check_protocol()
 
     def keys(self) -> pa.Table:
         """The distinct pairs (video_id, video_fingerprint) of this version."""
-        tables = self._keys_by_file().values()
-        empty = pa.table({name: pa.array([], pa.string()) for name in _KEY_COLUMNS})
-        return _distinct(pa.concat_tables([empty, *tables]))
+        return distinct(self._current_keys().all_keys())
 
-    def fingerprints(self, video_ids: Collection[str]) -> dict[str, str]:
+    def keys_of(self, video_ids: pa.Array) -> pa.Table:
+        """The rows of `keys` whose video is one of `video_ids`."""
+        keys = self._current_keys().all_keys()
+        return distinct(keys.filter(pc.is_in(keys["video_id"], value_set=video_ids)))
+
+    def fingerprints(self, video_ids: Collection[str] | pa.Array) -> dict[str, str]:
         """The fingerprint at which each of `video_ids` is in this version, where it is."""
-        wanted = pa.array(video_ids, pa.string())
-        found: dict[str, str] = {}
-        for keys in self._keys_by_file().values():
-            hits = keys.filter(pc.is_in(keys["video_id"], value_set=wanted))
-            found.update(zip(*(hits[name].to_pylist() for name in _KEY_COLUMNS), strict=True))
-        return found
+        found = self.keys_of(pa.array(video_ids, pa.string()))
+        return dict(zip(*(found[name].to_pylist() for name in KEY_COLUMNS), strict=True))
 
     def write(self, rows: pa.Table) -> DataFile:
         """Writes `rows` as a data file that no commit names yet."""
+        return on_store(self.uri, lambda: write_data_file(rows, self.filesystem))
+
+    def write_tables(self, tables: Iterable[pa.Table]) -> DataFile:
+        """Writes the rows of all `tables` as one data file that no commit names yet."""
         with dataset_errors(self.uri):
-            return write_data_file(rows, self.filesystem)
+            return write_tables(tables, self.schema, self.filesystem)
+
+    def write_without(self, path: str, video_ids: pa.Array) -> DataFile:
+        """Writes the rows of one data file but those of `video_ids` as another one.
+
+        Holds a row group in memory, however large the file is.
+        """
+
+        def write() -> DataFile:
+            groups = read_row_groups(path, self.filesystem)
+            schema = read_schema(path, self.filesystem)
+            kept = (without_videos(rows, video_ids) for rows in groups)
+            return write_tables(kept, schema, self.filesystem)
+
+        return on_store(self.uri, write)
 
     def read(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of one data file, committed or not."""
-        with dataset_errors(self.uri):
-            return read_data_file(path, self.filesystem, columns)
+        return on_store(self.uri, lambda: read_data_file(path, self.filesystem, columns))
 
     def swap(
-        self, outgoing: Collection[str], incoming: Sequence[DataFile], metadata: dict[str, Any]
+        self,
+        outgoing: Collection[str] | pa.Array,
+        incoming: Sequence[DataFile],
+        metadata: Mapping[str, str],
+        *,
+        even_if_empty: bool = False,
     ) -> None:
         """Takes the rows of the videos `outgoing` out and puts `incoming` in, in one commit.
 
@@ -178,27 +250,45 @@ class VideoTable:
             outgoing: Ids of videos; rows of `incoming` are not touched by them.
             incoming: Files written by `write`.
             metadata: Recorded in the commit's info.
+            even_if_empty: Commit although nothing changes: other writers have to look again.
 
         Raises:
             CommitConflictError: The table has moved on since `refresh`.
+            StoreFailureError: The store failed; the commit has not happened.
             DatasetError: The store or the table refuses.
         """
-        outgoing_ids = pa.array(outgoing, pa.string())
-        touched = [
-            path
-            for path, keys in self._keys_by_file().items()
-            if pc.any(pc.is_in(keys["video_id"], value_set=outgoing_ids)).as_py()
-        ]
-        if not touched and not incoming:
+        leaving = pa.array(outgoing, pa.string())
+        touched = self._current_keys().files_with(leaving) if len(leaving) else {}
+        if not touched and not incoming and not even_if_empty:
             return
         sizes = self.file_sizes() if touched else {}
         actions = [remove_action(path, sizes[path]) for path in touched]
-        for path in touched:
-            rest = without_videos(self.read(path), outgoing_ids)
-            if rest.num_rows:
-                actions.append(self.write(rest).add_action())
-        actions.extend(file.add_action() for file in incoming)
-        self._commit(actions, metadata)
+        rests = [self._rest_of(path, video_ids) for path, video_ids in touched.items()]
+        files = [*(rest for rest in rests if rest is not None), *incoming]
+        actions.extend(file.add_action() for file in files)
+        commit_actions(self._table, actions, self.schema, metadata)
+        self._rests.clear()
+        self.refresh()
+
+    def replace_files(
+        self, paths: Sequence[str], replacement: DataFile, metadata: Mapping[str, str]
+    ) -> bool:
+        """Puts a file in the place of others that hold the same rows; no reader sees a change.
+
+        Returns:
+            Whether it was done: False if one of `paths` is not in this version any more.
+
+        Raises:
+            CommitConflictError, StoreFailureError, DatasetError: As `swap`.
+        """
+        sizes = self.file_sizes()
+        if any(path not in sizes for path in paths):
+            return False
+        actions = [remove_action(path, sizes[path], data_change=False) for path in paths]
+        actions.append(replacement.add_action(data_change=False))
+        commit_actions(self._table, actions, self.schema, metadata)
+        self.refresh()
+        return True
 
     def add_string_columns(self, names: Sequence[str]) -> None:
         """Adds those of `names` that the table lacks, in a commit of their own.
@@ -206,38 +296,58 @@ class VideoTable:
         Raises:
             CommitConflictError: The table has moved on since `refresh`.
         """
-        lacking = [name for name in names if name not in self.schema.names]
+        self.add_columns([pa.field(name, pa.string()) for name in names])
+
+    def add_columns(self, columns: Sequence[pa.Field]) -> None:
+        """Adds those of `columns` whose names the table lacks; older rows hold null there.
+
+        Raises:
+            CommitConflictError: The table has moved on since `refresh`.
+        """
+        lacking = [column for column in columns if column.name not in self.schema.names]
         if not lacking:
             return
-        fields = [Field(name, "string") for name in lacking]
-        with dataset_errors(self.uri):
-            try:
-                self._table.alter.add_columns(
-                    fields, commit_properties=CommitProperties(max_commit_retries=0)
-                )
-            except CommitFailedError as error:
-                raise CommitConflictError(str(error)) from None
+        fields = Schema.from_arrow(pa.schema(lacking)).fields
+        with commit_errors(self.uri):
+            self._table.alter.add_columns(
+                fields, commit_properties=CommitProperties(max_commit_retries=0)
+            )
         self.refresh()
 
-    def _commit(self, actions: list[Any], metadata: dict[str, Any]) -> None:
-        properties = CommitProperties(custom_metadata=metadata, max_commit_retries=0)
-        with dataset_errors(self.uri):
-            try:
-                self._table.create_write_transaction(
-                    actions, "append", self.schema, commit_properties=properties
-                )
-            except CommitFailedError as error:
-                raise CommitConflictError(str(error)) from None
+    def ensure_properties(self) -> None:
+        """Gives a table of an earlier version the properties that it lacks.
+
+        Raises:
+            CommitConflictError: The table has moved on since `refresh`.
+        """
+        wanted = wanted_properties(self.schema)
+        if wanted.items() <= self.configuration.items():
+            return
+        with commit_errors(self.uri):
+            self._table.alter.set_table_properties(
+                wanted, commit_properties=CommitProperties(max_commit_retries=0)
+            )
         self.refresh()
 
-    def _keys_by_file(self) -> dict[str, pa.Table]:
-        paths = self.file_sizes()
-        unread = [path for path in paths if path not in self._keys]
-        if unread:
-            with ThreadPoolExecutor(_NUM_READERS) as readers:
-                read = readers.map(lambda path: _distinct(self.read(path, _KEY_COLUMNS)), unread)
-                self._keys.update(zip(unread, read, strict=True))
-        self._keys = {path: self._keys[path] for path in paths}
+    def _rest_of(self, path: str, leaving: pa.Array) -> DataFile | None:
+        """A file with the rows of `path` but those of `leaving`; None if none is left.
+
+        It is kept for the next attempt: while others commit small files, a deletion that has many
+        files to write must not have to write them all again.
+        """
+        key = (path, stable_id(*leaving.to_pylist()))
+        if key in self._rests:
+            rest = self._rests[key]
+            if rest is None or rest.is_fresh:
+                return rest
+        rest = None
+        if len(leaving) < self._keys.num_videos(path):
+            rest = self.write_without(path, leaving)
+        self._rests[key] = rest
+        return rest
+
+    def _current_keys(self) -> KeyIndex:
+        self._keys.move_to(self.file_sizes())
         return self._keys
 
     def _check_protocol(self) -> None:
@@ -247,7 +357,3 @@ class VideoTable:
                 f"{self.uri}: the table asks for the reader features {', '.join(features)}, which "
                 "this pipeline does not write; copy the rows into a new dataset without them"
             )
-
-
-def _distinct(keys: pa.Table) -> pa.Table:
-    return keys.group_by(list(_KEY_COLUMNS)).aggregate([]).combine_chunks()

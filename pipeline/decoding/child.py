@@ -13,15 +13,23 @@ import signal
 import sys
 from multiprocessing.connection import Connection
 
+from pipeline.decoding import messages
 from pipeline.decoding.clip_server import ClipServer
+from pipeline.errors import PipelineError
 
 
 def main() -> None:
     """Serves the parent whose end of the socket is the first argument."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     socket_fd, memory_fd = map(int, sys.argv[1:])
+    connection = Connection(socket_fd)
     try:
-        ClipServer(Connection(socket_fd), memory_fd).run()
+        server = ClipServer(connection, memory_fd)
+    except PipelineError as error:
+        messages.send(connection, {"kind": "refusal", "message": str(error)})
+        return
+    try:
+        server.run()
     except (EOFError, ConnectionError):
         return
 

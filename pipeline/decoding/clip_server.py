@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
+from pipeline.clips import ClipShare
 from pipeline.decoding import messages
 from pipeline.decoding.cutting import CutClip, CutSettings, InProcessCutter
 from pipeline.decoding.interface import DecodeError
@@ -44,9 +45,10 @@ class ClipServer:
 
     def _serve(self, request: messages.Message) -> None:
         after = request["after"] and messages.window_from_message(request["after"])
+        share = ClipShare(**request["share"])
         self._arm_alarm()
         try:
-            for clip in self._cutter.cut(request["decoder"], request["path"], after):
+            for clip in self._cutter.cut(request["decoder"], request["path"], after, share):
                 self._hand_over(clip)
             answer: messages.Message = {"kind": "end"}
         except RecordError as error:

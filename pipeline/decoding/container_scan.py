@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,11 +13,14 @@ import av
 import av.error
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 from jaxtyping import Int64
 
 from pipeline.decoding.interface import DecodeConfig, FrameTimeline, check_frame_size
+from pipeline.decoding.packets import demuxed
+from pipeline.decoding.seek_points import NO_TIME, SeekPoints
 from pipeline.errors import QuarantineReason, RecordError
 
 # FFmpeg's log callback into Python can deadlock with decoding threads, and nobody reads it.
@@ -26,8 +30,12 @@ av.logging.set_level(None)
 _PLAYLIST_FORMATS = frozenset({"hls", "concat", "dash", "imf", "webm_dash_manifest", "sdp"})
 # Formats whose duration is written in the header rather than guessed from what is there.
 _PROMISING_FORMATS = frozenset({"matroska", "webm", "flv"})
+# Codecs that fill what they cannot decode with whatever the memory held, and call it a frame.
+MADE_UP_CODECS = frozenset({"mjpeg"})
 # More than the last frame must be missing: its own duration is often left unsaid.
 _TOLERANCE_FRAMES = 1.5
+# In units of any time base; beyond it seconds as floats could not tell frames apart.
+_MAX_SPAN = 2**53
 _GIF_TRAILER = b";"
 _GIF_TAIL_BYTES = 16
 
@@ -37,10 +45,12 @@ class VideoScan:
     """What the container says of its video stream and of the packets that are shown.
 
     Attributes:
+        stream_index: Number of the video stream in the container.
         codec: FFmpeg's name of the codec, such as "h264".
         width_px, height_px: Size as stored, before rotation and pixel aspect.
         pixel_aspect: Width of a pixel over its height; None if the container does not say.
-        time_base_s: Unit of the timestamps, in seconds.
+        time_base_s: Unit of the timestamps, in seconds; one frame of the average rate where the
+            container leaves times out.
         timestamps: Presentation timestamps in display order.
         last_duration: Duration of the packet shown last, in units; 0 if it does not say.
         average_rate_fps: The container's own frame rate, in frames per second, if it has one.
@@ -48,8 +58,10 @@ class VideoScan:
             only their number and their distances are right.
         num_packets: All packets, empty and hidden ones included.
         is_last_corrupt: Whether the last packet was cut.
+        seek_points: Where decoding may begin other than at the start.
     """
 
+    stream_index: int
     codec: str
     width_px: int
     height_px: int
@@ -61,6 +73,7 @@ class VideoScan:
     has_presentation_times: bool
     num_packets: int
     is_last_corrupt: bool
+    seek_points: SeekPoints
 
     def timeline(self) -> FrameTimeline:
         """The timestamps in seconds from the first displayed frame."""
@@ -95,6 +108,8 @@ def open_video(path: str, config: DecodeConfig) -> Iterator[tuple[InputContainer
         context.thread_count = config.num_threads
         context.thread_type = "AUTO"
         context.options = {"max_pixels": str(config.max_pixels_per_frame)}
+        if context.codec.canonical_name in MADE_UP_CODECS:
+            context.options = {**context.options, "err_detect": "explode"}
         yield container, stream
 
 
@@ -121,7 +136,16 @@ def timeline_of(
     last_duration: int,
     average_rate_fps: Fraction | None,
 ) -> FrameTimeline:
-    """Timestamps in units of `time_base_s` as seconds from the first one."""
+    """Timestamps in units of `time_base_s` as seconds from the first one.
+
+    Raises:
+        RecordError: UNDECODABLE: they are further apart than any video is long.
+    """
+    if int(timestamps[-1]) - int(timestamps[0]) > _MAX_SPAN:
+        raise RecordError(
+            QuarantineReason.UNDECODABLE,
+            f"the timestamps go from {timestamps[0]} to {timestamps[-1]}: they are damaged",
+        )
     times_s = (timestamps - timestamps[0]) * float(time_base_s)
     if last_duration > 0:
         frame_s = last_duration * float(time_base_s)
@@ -134,49 +158,61 @@ def timeline_of(
 
 @dataclass
 class _Collected:
+    """What the packets say, eight bytes per number: long videos have millions of packets."""
+
     is_avi: bool
-    pts: list[int | None] = field(default_factory=list)
-    dts: list[int | None] = field(default_factory=list)
-    durations: list[int] = field(default_factory=list)
+    seek_points: SeekPoints
+    pts: array[int] = field(default_factory=lambda: array("q"))
+    dts: array[int] = field(default_factory=lambda: array("q"))
+    durations: array[int] = field(default_factory=lambda: array("q"))
     num_packets: int = 0
     is_last_corrupt: bool = False
 
+    def take(self, packet: Packet) -> None:
+        self.seek_points.observe(packet, self.num_packets)
+        self.num_packets += 1
+        self.is_last_corrupt = packet.is_corrupt
+        # An empty packet repeats the frame before; a discarded one lies outside the edit.
+        if packet.size > 0 and not packet.is_discard:
+            self.pts.append(NO_TIME if packet.pts is None else packet.pts)
+            self.dts.append(NO_TIME if packet.dts is None else packet.dts)
+            self.durations.append(packet.duration or 0)
+
     def result(self, stream: VideoStream) -> VideoScan:
         # AVI stores no presentation times, and FFmpeg's guess is wrong for reordered frames.
-        is_complete = None not in self.pts and not self.is_avi
-        stamps = self.pts
-        if not is_complete:
-            stamps = self.dts if None not in self.dts else list(range(len(self.dts)))
-        timestamps = np.array(stamps, np.int64)
+        is_complete = NO_TIME not in self.pts and not self.is_avi
+        timestamps = np.array(self.pts if is_complete else self.dts, np.int64)
+        rate_fps = stream.average_rate or stream.guessed_rate
+        time_base_s = stream.time_base or Fraction(1)
+        durations = np.array(self.durations)
+        if NO_TIME in timestamps:
+            timestamps, durations = np.arange(len(timestamps)), np.ones_like(durations)
+            time_base_s = 1 / (rate_fps or Fraction(1))
         order = np.argsort(timestamps, kind="stable")
         return VideoScan(
+            stream_index=stream.index,
             codec=stream.codec_context.codec.canonical_name,
             width_px=stream.width,
             height_px=stream.height,
             pixel_aspect=stream.sample_aspect_ratio,
-            time_base_s=stream.time_base or Fraction(1),
+            time_base_s=time_base_s,
             timestamps=timestamps[order],
-            last_duration=self.durations[order[-1]] if len(order) else 0,
-            average_rate_fps=stream.average_rate or stream.guessed_rate,
+            last_duration=int(durations[order[-1]]) if len(order) else 0,
+            average_rate_fps=rate_fps,
             has_presentation_times=is_complete,
             num_packets=self.num_packets,
             is_last_corrupt=self.is_last_corrupt,
+            seek_points=self.seek_points,
         )
 
 
 def _collect(container: InputContainer, stream: VideoStream) -> _Collected:
-    collected = _Collected(is_avi=container.format.name == "avi")
+    is_avi = container.format.name == "avi"
+    collected = _Collected(is_avi, SeekPoints(stream))
     try:
-        for packet in container.demux(stream):
-            if packet.size == 0 and packet.dts is None:
-                continue
-            collected.num_packets += 1
-            collected.is_last_corrupt = packet.is_corrupt
-            # An empty packet repeats the frame before; a discarded one lies outside the edit.
-            if packet.size > 0 and not packet.is_discard:
-                collected.pts.append(packet.pts)
-                collected.dts.append(packet.dts)
-                collected.durations.append(packet.duration or 0)
+        for packet in demuxed(container, stream):
+            if packet.size > 0 or packet.dts is not None:
+                collected.take(packet)
     except av.error.FFmpegError as error:
         raise RecordError(
             QuarantineReason.UNDECODABLE,

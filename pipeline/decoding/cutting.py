@@ -10,19 +10,29 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.clips import ClipConfig, gather_clips, needed_frames, plan_windows
+from pipeline.clips import (
+    ALL_CLIPS,
+    ClipConfig,
+    ClipPlan,
+    ClipShare,
+    gather_clips,
+    needed_frames,
+    plan_windows,
+)
 from pipeline.decoding.decord_decoder import DecordDecoder
 from pipeline.decoding.interface import DecodeConfig, DecoderName, VideoDecoder
 from pipeline.decoding.pyav_decoder import PyAVDecoder, PyAVTwoPassDecoder
+from pipeline.decoding.torchcodec_decoder import TorchCodecDecoder, load_torchcodec
 from pipeline.errors import QuarantineReason, RecordError
 from pipeline.preprocessing import FramePreprocessor, PreprocessConfig
 from pipeline.records import ClipWindow, VideoInfo
 from sweettok.geometry import ClipGeometry
 
-_DECODERS: dict[DecoderName, type[PyAVDecoder] | type[DecordDecoder]] = {
+_DECODERS: dict[DecoderName, type[PyAVDecoder] | type[DecordDecoder] | type[TorchCodecDecoder]] = {
     "pyav": PyAVDecoder,
     "pyav_two_pass": PyAVTwoPassDecoder,
     "decord": DecordDecoder,
+    "torchcodec": TorchCodecDecoder,
 }
 
 
@@ -65,9 +75,13 @@ class FileCutter(Protocol):
     """Cuts one file with one decoder, here or in another process."""
 
     def cut(
-        self, decoder_name: DecoderName, path: str, after: ClipWindow | None = None
+        self,
+        decoder_name: DecoderName,
+        path: str,
+        after: ClipWindow | None = None,
+        share: ClipShare = ALL_CLIPS,
     ) -> Iterator[CutClip]:
-        """Yields the clips of `path` in order, those up to and with `after` left out.
+        """Yields the clips of `path` in order: those of `share` that come after `after`.
 
         Raises:
             RecordError: The file's own fault; also when this decoder would not have cut `after`.
@@ -81,10 +95,21 @@ class InProcessCutter:
     """A `FileCutter` in this process: no deadline, and a crash of the decoder is ours."""
 
     def __init__(self, settings: CutSettings) -> None:
+        """Remembers the settings and loads what they ask for.
+
+        Raises:
+            PipelineError: A decoder that is named cannot be loaded here.
+        """
         self._settings = settings
+        if "torchcodec" in settings.decode.decoders:
+            load_torchcodec()
 
     def cut(
-        self, decoder_name: DecoderName, path: str, after: ClipWindow | None = None
+        self,
+        decoder_name: DecoderName,
+        path: str,
+        after: ClipWindow | None = None,
+        share: ClipShare = ALL_CLIPS,
     ) -> Iterator[CutClip]:
         """See `FileCutter.cut`."""
         settings = self._settings
@@ -95,7 +120,7 @@ class InProcessCutter:
             planned = plan_windows(
                 timeline.frame_times_s, timeline.end_s, geometry.num_frames, settings.clips
             )
-            windows = _windows_after(planned, after)
+            windows = _windows_after(planned, after, share)
             frames = (
                 (index, preprocess(frame))
                 for index, frame in decoder.read_frames(needed_frames(windows))
@@ -116,13 +141,14 @@ def open_decoder(name: DecoderName, path: str, config: DecodeConfig) -> VideoDec
     return _DECODERS[name](path, config)
 
 
-def _windows_after(planned: list[ClipWindow], after: ClipWindow | None) -> list[ClipWindow]:
-    """The windows that remain after `after`, a window that another decoder has cut before."""
+def _windows_after(planned: ClipPlan, after: ClipWindow | None, share: ClipShare) -> ClipPlan:
+    """The windows of `share` after `after`, a window that another decoder has cut before."""
+    whole = share.of(len(planned))
     if after is None:
-        return planned
+        return planned[whole]
     if after not in planned[after.clip_index : after.clip_index + 1]:
         raise RecordError(
             QuarantineReason.UNDECODABLE,
             "this decoder gives other frame times than the one that cut the first clips",
         )
-    return planned[after.clip_index + 1 :]
+    return planned[after.clip_index + 1 : whole.stop]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from pipeline.clips import ALL_CLIPS, ClipShare
 from pipeline.decoding.cutting import CutClip, CutSettings, FileCutter, InProcessCutter
 from pipeline.decoding.interface import DecodeError, DecoderName
 from pipeline.errors import QuarantineReason, RecordError
@@ -25,10 +26,11 @@ _PASS_FAILURES = frozenset({QuarantineReason.UNDECODABLE})
 def cut_clips(
     local_path: str, unit: WorkUnit, settings: CutSettings, cutter: FileCutter | None = None
 ) -> Iterator[Clip]:
-    """Cuts all clips of a local file, in order, each once.
+    """Cuts the clips of a unit, in order, each once.
 
     Args:
-        local_path: A local file that holds the bytes of `unit`.
+        local_path: A local file that holds the bytes of the unit's video.
+        unit: The video, or a part of it: then only the clips of this part.
         cutter: Where decoding happens; None means in this process, without a deadline.
 
     Raises:
@@ -36,14 +38,18 @@ def cut_clips(
             before: they are not to be kept.
     """
     cutter = cutter or InProcessCutter(settings)
-    for cut in cut_with_fallback(cutter, settings.decode.decoders, local_path):
+    share = ClipShare(unit.part_index, unit.num_parts)
+    for cut in cut_with_fallback(cutter, settings.decode.decoders, local_path, share):
         yield Clip(unit, cut.window, cut.source, cut.frames)
 
 
 def cut_with_fallback(
-    cutter: FileCutter, decoders: Sequence[DecoderName], path: str
+    cutter: FileCutter,
+    decoders: Sequence[DecoderName],
+    path: str,
+    share: ClipShare = ALL_CLIPS,
 ) -> Iterator[CutClip]:
-    """Yields the clips of `path`; a later decoder goes on where an earlier one failed.
+    """Yields the clips of `share` of `path`; a later decoder goes on where an earlier one failed.
 
     Raises:
         DecodeError: With the reason of the first decoder that failed, or of the one that found
@@ -55,7 +61,7 @@ def cut_with_fallback(
         if failures and failures[-1][1].reason not in _reasons_to_try(name):
             continue
         try:
-            for cut in cutter.cut(name, path, last_window):
+            for cut in cutter.cut(name, path, last_window, share):
                 last_window = cut.window
                 yield cut
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -16,21 +16,26 @@ from pipeline.errors import QuarantineReason, RecordError
 from pipeline.records import VideoInfo
 from sweettok.strict_config import StrictConfig
 
-DecoderName = Literal["pyav", "pyav_two_pass", "decord"]
+DecoderName = Literal["pyav", "pyav_two_pass", "decord", "torchcodec"]
 
 
 class DecodeConfig(StrictConfig):
     """How videos are decoded, and how much one file may cost.
 
     Attributes:
-        decoders: Implementations in the order in which they are tried.
+        decoders: Implementations in the order in which they are tried; "torchcodec" is an optional
+            one (`pip install 'sweettok[torchcodec]'` and FFmpeg's shared libraries).
         isolation: "process" decodes in a child process, where a hang or a crash costs one file;
             "none" decodes in this process, where the deadline cannot be enforced.
-        deadline_s: Longest time one decoder may work on one file, in seconds.
+        deadline_s: Longest time one decoder may take to the next clip of a file, opening it and
+            looking for the first frame included, in seconds.
         clips_in_flight: Finished clips that wait between the child and its consumer at most.
         num_threads: Decoding threads per file; 1 suits many files decoded side by side.
         max_pixels_per_frame: Larger frames are refused before their memory is asked for.
         max_file_bytes: Larger files are refused unread, and never downloaded.
+        part_bytes: Larger files are tokenized in parts of about this size, each by whichever
+            worker is free; every part reads (or downloads) the file, but decodes its own clips
+            only. None never splits.
     """
 
     decoders: tuple[DecoderName, ...] = Field(
@@ -42,6 +47,7 @@ class DecodeConfig(StrictConfig):
     num_threads: int = Field(default=1, ge=1)
     max_pixels_per_frame: int = Field(default=8192 * 4352, ge=1)
     max_file_bytes: int = Field(default=16 * 2**30, ge=1)
+    part_bytes: int | None = Field(default=512 * 2**20, ge=1)
 
 
 class DecodeError(RecordError):
@@ -125,9 +131,12 @@ class VideoDecoder(ABC):
 
     @abstractmethod
     def read_frames(
-        self, indices: Sequence[int]
+        self, indices: Iterable[int]
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "height width 3"]]]:
-        """Decodes once from the start and yields the frames asked for as RGB in [0, 255].
+        """Decodes once and yields the frames asked for as RGB in [0, 255].
+
+        Decoding begins at the start of the file, or later where that certainly gives the same
+        pixels.
 
         Args:
             indices: Display-order frame numbers of the timeline, strictly increasing.

@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -24,6 +23,7 @@ from typing import IO
 import numpy as np
 from jaxtyping import UInt8
 
+from pipeline.clips import ALL_CLIPS, ClipShare
 from pipeline.decoding import messages
 from pipeline.decoding.cutting import CutClip, CutSettings
 from pipeline.decoding.interface import DecoderName
@@ -38,7 +38,7 @@ class IsolatedCutter:
     """A `FileCutter` whose decoding happens in a child process.
 
     At most `decode.clips_in_flight` finished clips wait for the consumer; then the child pauses.
-    Only the time for which the consumer waits counts towards `decode.deadline_s`.
+    `decode.deadline_s` is the longest time for which the consumer waits for the next clip.
     """
 
     def __init__(self, settings: CutSettings) -> None:
@@ -51,7 +51,11 @@ class IsolatedCutter:
         return self._child.process.pid if self._child else None
 
     def cut(
-        self, decoder_name: DecoderName, path: str, after: ClipWindow | None = None
+        self,
+        decoder_name: DecoderName,
+        path: str,
+        after: ClipWindow | None = None,
+        share: ClipShare = ALL_CLIPS,
     ) -> Iterator[CutClip]:
         """See `FileCutter.cut`.
 
@@ -68,13 +72,11 @@ class IsolatedCutter:
                     "decoder": decoder_name,
                     "path": path,
                     "after": asdict(after) if after else None,
+                    "share": asdict(share),
                 }
             )
-            remaining_s = self._settings.decode.deadline_s
             while True:
-                started_s = time.monotonic()
-                message = child.receive(remaining_s)
-                remaining_s -= time.monotonic() - started_s
+                message = child.receive(self._settings.decode.deadline_s)
                 if message["kind"] == "clip":
                     yield child.take_clip(message)
                     continue
@@ -120,7 +122,7 @@ class _Child:
     def _await_ready(self) -> None:
         try:
             self.send({"kind": "settings", **messages.settings_to_message(self._settings)})
-            self.receive(_START_TIMEOUT_S)
+            answer = self.receive(_START_TIMEOUT_S)
         except RecordError as error:
             detail = self._stderr_tail()
             self.kill()
@@ -128,6 +130,9 @@ class _Child:
                 f"the decoding process cannot start: {detail or error}; "
                 "set decode.isolation to none to see the error in this process"
             ) from None
+        if answer["kind"] == "refusal":
+            self.kill()
+            raise PipelineError(answer["message"])
 
     def send(self, message: messages.Message) -> None:
         try:
@@ -143,7 +148,7 @@ class _Child:
             raise self._crash() from None
         raise RecordError(
             QuarantineReason.DEADLINE_EXCEEDED,
-            f"not decoded within decode.deadline_s = {self._settings.decode.deadline_s} s",
+            f"no clip within decode.deadline_s = {self._settings.decode.deadline_s} s",
         )
 
     def take_clip(self, message: messages.Message) -> CutClip:

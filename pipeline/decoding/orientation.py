@@ -42,6 +42,11 @@ class Orientation:
             return cls(is_flipped_x=a < 0, is_flipped_y=d < 0)
         return cls(is_transposed=True, is_flipped_x=c < 0, is_flipped_y=b < 0)
 
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether no turning alone shows the frame as it is meant."""
+        return self.is_transposed ^ self.is_flipped_x ^ self.is_flipped_y
+
     def apply(
         self, frame: UInt8[np.ndarray, "height width 3"]
     ) -> UInt8[np.ndarray, "shown_height shown_width 3"]:

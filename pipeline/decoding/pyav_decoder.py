@@ -1,4 +1,4 @@
-"""The primary decoder: PyAV, read sequentially.
+"""The primary decoder: PyAV, read sequentially from the start or from a seek point.
 
 The timeline comes from the packets' timestamps without decoding. What is shown is what a player
 shows: packets outside an edit list are left out, times count from the first displayed frame
@@ -9,22 +9,29 @@ packets do not tell which frames will appear, reading notices the difference and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from typing import cast
 
 import av.error
 import numpy as np
 from av.buffer import Buffer
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
-from pipeline.decoding.container_scan import open_video, scan_packets, timeline_of
+from pipeline.decoding.container_scan import (
+    MADE_UP_CODECS,
+    open_video,
+    scan_packets,
+    timeline_of,
+)
 from pipeline.decoding.interface import (
     DecodeConfig,
     DecodeError,
@@ -38,8 +45,14 @@ from pipeline.decoding.orientation import (
     square_pixel_width,
     with_square_pixels,
 )
+from pipeline.decoding.packets import demuxed, packets_from, skipped_to
+from pipeline.decoding.seek_points import NO_TIME, SeekPoint
 from pipeline.errors import QuarantineReason, RecordError
 from pipeline.records import VideoInfo
+
+# Before jumping into a file, so many of its first frames are compared with what the packets
+# announce: a file that misleads does so from its beginning.
+_NUM_CHECKED_FRAMES = 32
 
 
 class PyAVDecoder(VideoDecoder):
@@ -80,24 +93,24 @@ class PyAVDecoder(VideoDecoder):
         return self._timeline
 
     def read_frames(
-        self, indices: Sequence[int]
+        self, indices: Iterable[int]
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "height width 3"]]]:
-        frames, self._frames = self._frames, None
         wanted = iter(indices)
         index = next(wanted, None)
-        for position, frame in enumerate(frames or self._open_frames()):
-            if index is None:
-                return
+        if index is None:
+            return
+        for position, frame in self._frames_before(index):
             self._check_timestamp(position, frame)
             if position == index:
                 yield index, self._to_rgb(frame, position)
                 index = next(wanted, None)
-        if index is not None:
-            raise RecordError(
-                QuarantineReason.UNDECODABLE,
-                f"the decoder gave fewer frames than the {self._timeline.num_frames} of the "
-                f"container; frame {index} is missing",
-            )
+            if index is None:
+                return
+        raise RecordError(
+            QuarantineReason.UNDECODABLE,
+            f"the decoder gave fewer frames than the {self._timeline.num_frames} of the "
+            f"container; frame {index} is missing",
+        )
 
     def close(self) -> None:
         self._frames = None
@@ -108,9 +121,39 @@ class PyAVDecoder(VideoDecoder):
             self._timestamps = self._scan.timestamps
         return self._scan.timeline()
 
+    def _frames_before(self, index: int) -> Iterator[tuple[int, VideoFrame]]:
+        """Display-order numbers and frames, beginning anywhere up to frame `index`."""
+        frames, self._frames = self._frames or self._open_frames(), None
+        if self._timestamps is None or index < _NUM_CHECKED_FRAMES:
+            return enumerate(frames)
+        point = self._scan.seek_points.before(self._timestamps, index)
+        if point is None or point.position < _NUM_CHECKED_FRAMES:
+            return enumerate(frames)
+        for position, frame in enumerate(islice(frames, _NUM_CHECKED_FRAMES)):
+            self._check_timestamp(position, frame)
+        for sought in (self._sought_frames(point), self._skipped_frames(point)):
+            first = _first_at(sought, point.pts)
+            if first is not None:
+                return enumerate(chain([first], sought), point.position)
+        return enumerate(self._open_frames())
+
     def _open_frames(self) -> Iterator[VideoFrame]:
+        container, stream = self._open()
+        yield from decoded_frames(demuxed(container, stream), stream)
+
+    def _sought_frames(self, point: SeekPoint) -> Iterator[VideoFrame]:
+        container, stream = self._open()
+        packets = packets_from(container, stream, point)
+        if packets is not None:
+            yield from decoded_frames(packets, stream)
+
+    def _skipped_frames(self, point: SeekPoint) -> Iterator[VideoFrame]:
+        container, stream = self._open()
+        yield from decoded_frames(skipped_to(demuxed(container, stream), point), stream)
+
+    def _open(self) -> tuple[InputContainer, VideoStream]:
         self._resources.close()
-        return decoded_frames(*self._resources.enter_context(open_video(self._path, self._config)))
+        return self._resources.enter_context(open_video(self._path, self._config))
 
     def _describe(self, first: VideoFrame) -> VideoInfo:
         """The facts of the video; only a decoded frame knows its rotation."""
@@ -162,35 +205,61 @@ class PyAVTwoPassDecoder(PyAVDecoder):
     def _find_timeline(self) -> FrameTimeline:
         scan = self._scan
         with open_video(self._path, self._config) as (container, stream):
-            stamps = [frame.pts for frame in decoded_frames(container, stream)]
+            frames = decoded_frames(demuxed(container, stream), stream)
+            stamps = array("q", (NO_TIME if frame.pts is None else frame.pts for frame in frames))
         if not stamps:
             raise RecordError(QuarantineReason.UNDECODABLE, "not one frame can be decoded")
         rate_fps = scan.average_rate_fps or Fraction(1)
-        if None in stamps or not scan.has_presentation_times:
+        if NO_TIME in stamps or not scan.has_presentation_times:
             return timeline_of(np.arange(len(stamps)), 1 / rate_fps, 1, rate_fps)
-        timestamps = np.maximum.accumulate(np.array(stamps, np.int64))
+        timestamps = np.maximum.accumulate(np.array(stamps))
         return timeline_of(timestamps, scan.time_base_s, scan.last_duration, rate_fps)
 
 
-def decoded_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    """All displayed frames in display order.
+def first_orientation(path: str, config: DecodeConfig) -> Orientation | None:
+    """How the first frame of a file is turned and mirrored; None if it cannot be decoded."""
+    try:
+        with open_video(path, config) as (container, stream):
+            first = next(decoded_frames(demuxed(container, stream), stream), None)
+            return None if first is None else _orientation(first)
+    except RecordError:
+        return None
+
+
+def decoded_frames(packets: Iterable[Packet], stream: VideoStream) -> Iterator[VideoFrame]:
+    """All displayed frames of the packets of `stream`, in display order.
 
     Raises:
         RecordError: UNDECODABLE: the decoder refuses a packet.
     """
     num_packets = 0
     try:
-        for packet in container.demux(stream):
+        for packet in packets:
             # Sent to the decoder, an empty packet would end the stream early.
             if packet.size > 0:
                 num_packets += 1
                 yield from stream.codec_context.decode(packet)
         yield from stream.codec_context.decode(None)
     except av.error.FFmpegError as error:
-        raise RecordError(
+        raise DecodeError(
             QuarantineReason.UNDECODABLE,
             f"packet {num_packets} cannot be decoded: {error.strerror}",
+            error_class=type(error).__name__,
+            is_final=stream.codec_context.codec.canonical_name in MADE_UP_CODECS,
         ) from error
+
+
+def _first_at(frames: Iterator[VideoFrame], pts: int) -> VideoFrame | None:
+    """The frame shown at `pts`, those before it left out; None if it does not come."""
+    try:
+        for frame in frames:
+            if frame.pts is None or frame.pts > pts:
+                return None
+            if frame.pts == pts:
+                return frame
+    except RecordError:
+        pass
+    return None
 
 
 def _orientation(frame: VideoFrame) -> Orientation:

@@ -46,7 +46,7 @@ class DecodeStage:
         self._cutter = (IsolatedCutter if is_isolated else InProcessCutter)(self.settings)
 
     def process(self, unit: WorkUnit) -> Iterator[Clip | UnitEnd]:
-        """Yields the clips of `unit`, then its end.
+        """Yields the clips of `unit`, then its end; a part of a video may have no clip.
 
         If the end carries a quarantine, the clips yielded before it are not to be kept.
 
@@ -58,7 +58,9 @@ class DecodeStage:
         quarantine = None
         try:
             max_bytes = self.settings.decode.max_file_bytes
-            with local_copy(unit.uri, self.storage, max_bytes=max_bytes) as path:
+            with local_copy(
+                unit.uri, self.storage, max_bytes=max_bytes, member=unit.member
+            ) as path:
                 for clip in cut_clips(path, unit, self.settings, self._cutter):
                     num_clips += 1
                     yield clip

@@ -17,11 +17,11 @@ import pydantic
 
 from pipeline.clips import ClipConfig
 from pipeline.errors import SourceError
-from pipeline.listing import SourceConfig, list_videos
 from pipeline.motion_corpus.corpus import LabelledClip, MotionCorpusConfig, make_motion_corpus
 from pipeline.motion_corpus.plans import SPLITS
 from pipeline.proof.clip_sets import ClipSet
 from pipeline.records import WorkUnit, stable_id
+from pipeline.sources import SourceConfig, list_videos
 from pipeline.training.augmentation import AugmentationConfig, centre_views
 from pipeline.training.clip_sampler import ClipSampler
 from pipeline.training.data_config import CacheConfig, DataConfig

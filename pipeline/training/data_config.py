@@ -6,8 +6,8 @@ import pydantic
 
 from pipeline.clips import ClipConfig
 from pipeline.decoding.interface import DecodeConfig
-from pipeline.listing import SourceConfig
 from pipeline.preprocessing import PreprocessConfig
+from pipeline.sources import SourceConfig
 from pipeline.storage import StorageConfig
 from pipeline.training.augmentation import AugmentationConfig
 from sweettok.strict_config import StrictConfig

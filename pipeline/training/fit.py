@@ -6,8 +6,6 @@ import contextlib
 import json
 import logging
 import shutil
-import threading
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from pipeline.engine import as_pipeline_error
 from pipeline.errors import PipelineError
 from pipeline.storage import is_local, local_path, normalized_uri
 from pipeline.training.config import TrainConfig
+from pipeline.training.interruptible import fit_interruptibly
 from pipeline.training.loop import load_lexicon, train_worker
 from pipeline.training.prepared_data import PreparedData, SplitUnits, prepare_data, split_units
 from pipeline.training.run_log import METRICS_FILE
@@ -95,7 +94,7 @@ def fit_tokenizer(config: TrainConfig) -> FitResult:
     for where, progress in checkpoints.items():
         progress.check_same_run(config.recipe, data.fingerprints, where)
     try:
-        result = _fit_interruptibly(_create_trainer(config, data, units))
+        result = fit_interruptibly(_create_trainer(config, data, units))
     except (ray.exceptions.RayError, ray.train.TrainingFailedError) as error:
         raise PipelineError(f"training failed: {as_pipeline_error(error)}") from error
     if result.checkpoint is None:
@@ -152,27 +151,6 @@ def _create_trainer(
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.run.keep_checkpoints),
         ),
     )
-
-
-def _fit_interruptibly(trainer: ray.train.torch.TorchTrainer) -> ray.train.Result:
-    """`trainer.fit()` in a thread of its own.
-
-    On the main thread Ray Train takes Ctrl-C for itself and ends the process with exit code 1 after
-    a quarter of a minute; here it interrupts the job like any other.
-    """
-    outcome: Future[ray.train.Result] = Future()
-
-    def fit() -> None:
-        try:
-            outcome.set_result(trainer.fit())
-        except (ray.exceptions.RayError, ray.train.TrainingFailedError) as error:
-            outcome.set_exception(error)
-        finally:
-            if not outcome.done():
-                outcome.set_exception(PipelineError("training broke off; see the traceback above"))
-
-    threading.Thread(target=fit, name="ray-train", daemon=True).start()
-    return outcome.result()
 
 
 def _finished(output: Path, config: TrainConfig) -> FitResult | None:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import ray.data
 
 from pipeline.errors import SourceError
-from pipeline.listing import SourceConfig, list_videos
 from pipeline.records import WorkUnit, stable_id
+from pipeline.sources import SourceConfig, list_videos
 from pipeline.training.clip_sampler import ClipSampler, training_grid
 from pipeline.training.clip_source import CachedClips, ClipSource
 from pipeline.training.clip_stream import StreamedClips, streamed_windows

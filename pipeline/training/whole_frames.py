@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.clips import ClipConfig
+from pipeline.clips import ALL_CLIPS, ClipConfig, ClipShare
 from pipeline.decoding.cutting import CutClip, CutSettings, FileCutter, InProcessCutter
 from pipeline.decoding.interface import DecodeConfig, DecoderName
 from pipeline.decoding.isolation import IsolatedCutter
@@ -81,7 +81,11 @@ class WholeFrameCutter:
         self._last: tuple[str, tuple[int, int]] | None = None
 
     def cut(
-        self, decoder_name: DecoderName, path: str, after: ClipWindow | None = None
+        self,
+        decoder_name: DecoderName,
+        path: str,
+        after: ClipWindow | None = None,
+        share: ClipShare = ALL_CLIPS,
     ) -> Iterator[CutClip]:
         """See `FileCutter.cut`."""
         (first,) = self._sizer.cut(decoder_name, path)
@@ -96,7 +100,7 @@ class WholeFrameCutter:
                 "this decoder shows frames of another size than the one that cut the first clips",
             )
         self._last = (path, size)
-        yield from self._cutter_for(size).cut(decoder_name, path, after)
+        yield from self._cutter_for(size).cut(decoder_name, path, after, share)
 
     def close(self) -> None:
         """Ends all child processes; safe to call twice."""

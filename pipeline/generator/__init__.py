@@ -1,0 +1,11 @@
+"""A generator of video tokens: a causal transformer of Hugging Face, trained under Ray Train.
+
+model      sizes, guidance, saving and loading, the loss
+config     settings of a training run
+data       sequences from a token dataset; entropy without a model
+trainer    steps, without an engine
+loop, fit  the workers' and the driver's part of a run; state: its checkpoints
+sampling   legal sequences from the library's sampler
+samples    decoded samples: videos, a picture, a token dataset
+generate   what jobs/generate.py runs
+"""

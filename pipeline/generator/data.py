@@ -1,0 +1,159 @@
+"""From a token dataset to batches of sequences, and what they would cost without a model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from pipeline.errors import PipelineError
+from pipeline.generator.config import TokenDataConfig, TrainGeneratorConfig
+from pipeline.reading import LoaderConfig, OrderConfig, RowGroupCache, TokenBatch, TokenLoader
+from pipeline.reading.positions import Positions
+from pipeline.reading.reader import TokenReader
+from pipeline.sequences.vocabulary import SequenceVocabulary
+from sweettok.tokens import Tokens
+
+_LOOKED_AT_CLIPS = 200_000
+
+
+@dataclass(frozen=True)
+class TokenSource:
+    """Where sequences come from; small and picklable.
+
+    Attributes:
+        training: The clips to learn from, at a pinned version.
+        held_out: The clips to look at.
+        vocabulary: The layout of ids.
+        class_column: Column with the classes.
+    """
+
+    training: TokenReader
+    held_out: TokenReader
+    vocabulary: SequenceVocabulary
+    class_column: str | None
+
+    @classmethod
+    def open(cls, config: TokenDataConfig, version: int | None = None) -> TokenSource:
+        """Opens the dataset, at `version` if the config names none.
+
+        Raises:
+            DatasetError: It cannot be read, or filters leave nothing.
+        """
+        columns = [] if config.class_column is None else [config.class_column]
+        cache = None
+        if config.cache_directory is not None:
+            cache = RowGroupCache(config.cache_directory, config.cache_bytes)
+
+        def reader(filters: Any, at: int | None) -> TokenReader:
+            return TokenReader.open(
+                config.dataset.uri,
+                at,
+                columns=columns,
+                filters=filters,
+                storage=config.dataset.storage,
+                cache=cache,
+            )
+
+        training = reader(config.filters, config.version if version is None else version)
+        held_out = training
+        if config.validation_filters is not None:
+            held_out = reader(config.validation_filters, training.version)
+        names = _class_names(training, config.class_column)
+        vocabulary = SequenceVocabulary.of_lineage(training.lineage, names)
+        return cls(training, held_out, vocabulary, config.class_column)
+
+    def sequences(self, batch: TokenBatch) -> Int[Tensor, "b l"]:
+        """The flat sequences of a batch, with their classes.
+
+        Raises:
+            SequenceError: A clip has a class that no training clip has.
+        """
+        classes = None
+        if self.class_column is not None:
+            values = batch.columns[self.class_column]
+            listed = values.tolist() if isinstance(values, Tensor) else values
+            names = [None if value is None else str(value) for value in listed]
+            classes = torch.tensor([self.vocabulary.class_id(name) for name in names])
+        return self.vocabulary.to_sequences(Tokens(batch.spatial, batch.temporal), classes)
+
+    def loader(self, config: TrainGeneratorConfig, rank: int, world_size: int) -> TokenLoader:
+        """One worker's endless supply of batches.
+
+        Raises:
+            PipelineError: There are too few clips for one step.
+        """
+        training = config.training
+        order = config.data.order.model_copy(update={"seed": training.seed})
+        batch_size = training.batch_size_per_worker
+        if self.training.num_samples // world_size < batch_size:
+            raise PipelineError(
+                f"{self.training.num_samples} clips are too few for {world_size} workers with "
+                f"batches of {batch_size}: lower training.batch_size_per_worker or "
+                "workers.num_workers"
+            )
+        settings = LoaderConfig(batch_size=batch_size, drop_last=True, order=order)
+        return TokenLoader(self.training, settings, rank=rank, world_size=world_size)
+
+    def held_out_sequences(self, max_clips: int, batch_size: int) -> Iterator[Int[Tensor, "b l"]]:
+        """The first held-out clips, in the order of the files."""
+        count = min(max_clips, self.held_out.num_samples)
+        order = OrderConfig(shuffle=False)
+        loader = TokenLoader(self.held_out, LoaderConfig(batch_size=batch_size, order=order))
+        for batch in islice(loader, -(-count // batch_size)):
+            yield self.sequences(batch)[: count - batch.positions.intervals[0][0]]
+
+    def unigram_entropies(self) -> dict[str, float]:
+        """What a token costs, in nats, if only the ids' frequencies are known.
+
+        Spatial, temporal and all tokens; from the first 200,000 clips in a random order.
+        """
+        sizes = self.vocabulary
+        counts = [np.zeros(sizes.num_spatial_words), np.zeros(sizes.num_temporal_words)]
+        looked_at = Positions.first(min(_LOOKED_AT_CLIPS, self.training.num_samples))
+        for _, samples in self.training.samples(looked_at, OrderConfig(), 0):
+            for found, ids in zip(counts, (samples.spatial, samples.temporal), strict=True):
+                found += np.bincount(ids.ravel(), minlength=len(found))
+        spatial, temporal = map(_entropy, counts)
+        num_spatial, num_temporal = sizes.num_spatial_tokens, sizes.num_temporal_tokens
+        total = (spatial * num_spatial + temporal * num_temporal) / (num_spatial + num_temporal)
+        return {"total": total, "spatial": spatial, "temporal": temporal}
+
+
+def endless(loader: TokenLoader) -> Iterator[TokenBatch]:
+    """The batches of all epochs, one after the other."""
+    while True:
+        yield from loader
+
+
+def lockstep_states(state: dict[str, Any]) -> list[dict[str, Any]]:
+    """The states of all ranks of a run, from one: in lockstep all have read equally much."""
+    left = Positions.of(state["left"])
+    count = len(Positions.of(state["consumed"]))
+    shares = left.split(state["world_size"])
+    return [
+        {**state, "rank": rank, "consumed": share.slice(0, count).to_list()}
+        for rank, share in enumerate(shares)
+    ]
+
+
+def _class_names(reader: TokenReader, column: str | None) -> tuple[str, ...]:
+    if column is None:
+        return ()
+    found: set[str] = set()
+    for group in reader.groups:
+        values = reader.source.read(group, [column])[column].unique().to_pylist()
+        found |= {str(value) for value in values if value is not None}
+    return tuple(sorted(found))
+
+
+def _entropy(counts: np.ndarray) -> float:
+    shares = counts[counts > 0] / max(counts.sum(), 1)
+    return -math.fsum(shares * np.log(shares))

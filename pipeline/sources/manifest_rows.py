@@ -1,0 +1,227 @@
+"""The rows of a manifest as Arrow columns of text, whatever format they are written in."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import PurePosixPath
+from typing import IO, Any
+from urllib.parse import urlparse
+
+import fsspec.compression
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from fsspec.utils import infer_compression
+
+from pipeline.errors import RecordError, SourceError, TransientError
+from pipeline.sources.batches import ROWS_PER_BATCH
+from pipeline.sources.texts import attribute_text
+from pipeline.storage import StorageConfig, open_input
+
+_FORMATS = {
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}
+_COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+_READ_ERRORS = (
+    RecordError, TransientError, ValueError, EOFError, zlib.error, pa.ArrowException
+)  # fmt: skip
+MANIFEST_EXTENSIONS = (
+    *_FORMATS,
+    *(suffix + end for suffix in _FORMATS if suffix != ".parquet" for end in _COMPRESSIONS),
+)
+"""Suffixes that a folder of manifests is searched for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Some rows of a manifest.
+
+    Attributes:
+        names: All columns of the table, so far as it is known.
+        columns: The wanted ones as texts, all of one length; null where a row says nothing.
+        numbers: Of each row its line in a text file, or its position (from 1) in a Parquet file.
+        unit: "line" or "row": what `numbers` counts.
+    """
+
+    names: Sequence[str]
+    columns: dict[str, pa.Array]
+    numbers: Sequence[int]
+    unit: str
+
+    def where(self, index: int) -> str:
+        """The place of a row, for a message."""
+        return f"{self.unit} {self.numbers[index]}"
+
+
+def read_rows(
+    uri: str, kind: str | None, storage: StorageConfig, *, wanted: Collection[str] | None = None
+) -> Iterator[Rows]:
+    """Streams a manifest, a few thousand rows at a time.
+
+    Args:
+        uri: The file.
+        kind: "parquet", "csv", "tsv" or "jsonl"; None means what its suffix says.
+        storage: How remote file systems are reached.
+        wanted: Columns to read, where there are such; None reads all.
+
+    Raises:
+        SourceError: The file cannot be read, or not as such a table; the message names the row.
+    """
+    kind = kind or _format_of(uri)
+    try:
+        with open_input(uri, storage) as file:
+            if kind == "parquet":
+                yield from _parquet_rows(uri, file, wanted)
+                return
+            with _text(uri, file) as lines:
+                if kind == "jsonl":
+                    yield from _json_rows(uri, lines)
+                else:
+                    yield from _csv_rows(uri, lines, "\t" if kind == "tsv" else ",")
+    except UnicodeDecodeError as error:
+        raise SourceError(
+            f"{uri}: is not UTF-8 ({error.reason}); convert it, as `iconv -f LATIN1 -t UTF-8 OLD "
+            "> NEW` does"
+        ) from error
+    except _READ_ERRORS as error:
+        raise SourceError(
+            f"{uri}: cannot be read as {kind}: {' '.join(str(error).split())}"
+        ) from error
+
+
+def _format_of(uri: str) -> str:
+    path = PurePosixPath(urlparse(uri).path)
+    if path.suffix in _COMPRESSIONS:
+        path = path.with_suffix("")
+    suffix = path.suffix.lower()
+    if suffix not in _FORMATS:
+        raise SourceError(
+            f"{uri}: unknown kind of manifest {path.suffix!r}, known are {', '.join(_FORMATS)}; "
+            "set the manifest's format"
+        )
+    return _FORMATS[suffix]
+
+
+@contextmanager
+def _text(uri: str, file: IO[bytes]) -> Iterator[io.TextIOWrapper]:
+    compression = infer_compression(urlparse(uri).path)
+    opened = fsspec.compression.compr[compression](file, mode="rb") if compression else file
+    # A local file's own buffer is detached on the way out, for its owner to close it.
+    lines = io.TextIOWrapper(opened, encoding="utf-8-sig", newline="")
+    try:
+        yield lines
+    finally:
+        lines.detach()
+
+
+def _parquet_rows(uri: str, file: IO[bytes], wanted: Collection[str] | None) -> Iterator[Rows]:
+    table = pq.ParquetFile(file)
+    names = table.schema_arrow.names
+    _check_distinct(uri, names)
+    read = [name for name in names if wanted is None or name in wanted]
+    start = 1
+    for batch in table.iter_batches(batch_size=ROWS_PER_BATCH, columns=read):
+        columns = {name: _texts(uri, name, batch[name]) for name in batch.schema.names}
+        yield Rows(names, columns, range(start, start + batch.num_rows), "row")
+        start += batch.num_rows
+
+
+def _texts(uri: str, name: str, values: pa.Array) -> pa.Array:
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        return _texts(uri, name, values.dictionary_decode())
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        raise SourceError(
+            f"{uri}: column {name!r} holds bytes, a dataset's columns hold texts; "
+            "leave it out, or name the wanted ones in the manifest's attributes"
+        )
+    if pa.types.is_nested(kind) or pa.types.is_boolean(kind):
+        texts = [None if value is None else attribute_text(value) for value in values.to_pylist()]
+        return pa.array(texts, pa.string())
+    return pc.cast(values, pa.string())
+
+
+def _csv_rows(uri: str, lines: Iterable[str], delimiter: str) -> Iterator[Rows]:
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    try:
+        names = next(reader, [])
+        _check_distinct(uri, names)
+        numbered = ((reader.line_num, row) for row in reader if row)
+        while chunk := list(islice(numbered, ROWS_PER_BATCH)):
+            for number, row in chunk:
+                if len(row) != len(names):
+                    raise SourceError(
+                        f"{uri}: line {number} has {len(row)} cells, the header names "
+                        f"{len(names)}; mend the row (a quote or delimiter missing?)"
+                    )
+            cells = zip(*(row for _, row in chunk), strict=True)
+            columns = {
+                name: pa.array([cell or None for cell in column], pa.string())
+                for name, column in zip(names, cells, strict=True)
+            }
+            yield Rows(names, columns, [number for number, _ in chunk], "line")
+    except csv.Error as error:
+        raise SourceError(
+            f"{uri}: the row at line {reader.line_num} cannot be read ({error}); mend it (a quote "
+            "left open?), or set the manifest's format"
+        ) from error
+
+
+def _json_rows(uri: str, lines: Iterable[str]) -> Iterator[Rows]:
+    numbered = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
+    while chunk := list(islice(numbered, ROWS_PER_BATCH)):
+        rows = [_json_object(f"{uri}: line {number}", line) for number, line in chunk]
+        names = dict.fromkeys(name for row in rows for name in row)
+        columns = {
+            name: pa.array([_json_text(row.get(name)) for row in rows], pa.string())
+            for name in names
+        }
+        yield Rows(list(names), columns, [number for number, _ in chunk], "line")
+
+
+def _json_object(where: str, line: str) -> dict[str, Any]:
+    remedy = "every line must be one JSON object; mend or remove it"
+    try:
+        row = json.loads(line, object_pairs_hook=_distinct_pairs)
+    except _RepeatedNameError as error:
+        raise SourceError(f"{where} has {error.args[0]!r} twice; rename or remove one") from None
+    except (ValueError, RecursionError) as error:
+        raise SourceError(
+            f"{where} is not JSON ({' '.join(str(error).split())}): {remedy}"
+        ) from error
+    if not isinstance(row, dict):
+        raise SourceError(f"{where} holds {line[:40].strip()!r}: {remedy}")
+    return row
+
+
+class _RepeatedNameError(ValueError):
+    """An object of JSON has the same key twice."""
+
+
+def _distinct_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _RepeatedNameError(next(name for name in names if names.count(name) > 1))
+    return values
+
+
+def _json_text(value: Any) -> str | None:
+    return None if value is None else attribute_text(value)
+
+
+def _check_distinct(uri: str, names: Sequence[str]) -> None:
+    repeated = next((name for name in names if list(names).count(name) > 1), None)
+    if repeated is not None:
+        raise SourceError(f"{uri}: column {repeated!r} is there twice; rename or remove one")
