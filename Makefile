@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: help
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
 
 .PHONY: quickstart
 quickstart: $(VENV)/.run-installed  ## fit, tokenize and look at real sample videos (a few minutes)
@@ -37,8 +37,26 @@ lexicon: $(VENV)/.dev-installed  ## rebuild the shipped lexicon and compare (nee
 	cmp runs/codebook_small/vectors.safetensors sweettok/lexicons/small/vectors.safetensors
 
 .PHONY: chaos
-chaos: $(VENV)/.dev-installed  ## kill workers and drivers of a longer training run
+chaos: $(VENV)/.dev-installed  ## kill -9 at random: 20 corpus runs on three nodes, maintenance, training
+	SWEETTOK_CHAOS_RUNS=20 $(BIN)/python -m pytest tests/test_chaos.py -s $(PYTEST_ARGS)
+	SWEETTOK_KILLED_MAINTENANCE_RUNS=20 $(BIN)/python -m pytest tests/test_compaction.py -k killed $(PYTEST_ARGS)
 	SWEETTOK_KILLED_RUN_SCALE=10 $(BIN)/python -m pytest tests/test_training.py -k killed $(PYTEST_ARGS)
+
+.PHONY: fuzz
+fuzz: $(VENV)/.dev-installed  ## 500 damaged, odd and hostile files beside 20 good ones
+	SWEETTOK_FUZZ_FILES=500 $(BIN)/python -m pytest -s tests/test_fuzz.py $(PYTEST_ARGS)
+
+.PHONY: s3-faults
+s3-faults: $(VENV)/.dev-installed  ## two jobs at once through an S3 proxy with faults and 5-second stalls
+	SWEETTOK_S3_FAULTS=full $(BIN)/python -m pytest tests/test_s3_faults.py -s $(PYTEST_ARGS)
+
+.PHONY: benchmark-planning
+benchmark-planning: $(VENV)/.dev-installed  ## planning of a million manifest rows: seconds and memory
+	$(BIN)/python jobs/benchmark_planning.py --config configs/benchmark_planning.yaml
+
+.PHONY: benchmark-reader
+benchmark-reader: $(VENV)/.dev-installed  ## the reader beside pyarrow and Hugging Face datasets
+	$(BIN)/python jobs/benchmark_reader.py --config configs/benchmark_reader.yaml
 
 .PHONY: test-clip
 test-clip: $(VENV)/.dev-installed  ## compare a codebook with CLIP's embeddings of 1,203 nouns

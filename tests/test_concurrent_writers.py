@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from pipeline.dataset import CommitConfig, CommitSummary, Committer, TokenDataset
 from pipeline.dataset.assembly import CompletedUnit
-from pipeline.dataset.rows import token_rows
 from pipeline.dataset.commits import CommitConflictError
+from pipeline.dataset.rows import token_rows
 from pipeline.planning import plan_units
 from tests.token_samples import (
     commit_all,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.dataset import TokenDataset
 from pipeline.errors import PipelineError
-from pipeline.generator.config import GeneratorTrainingConfig, TrainGeneratorConfig
+from pipeline.generator.config import TrainGeneratorConfig
 from pipeline.generator.data import TokenSource, endless, lockstep_states
 from pipeline.generator.generate import GenerateConfig, generate
 from pipeline.generator.model import (
@@ -26,6 +26,7 @@ from pipeline.generator.model import (
 )
 from pipeline.generator.sampling import SamplingConfig, no_class, prompts, sample
 from pipeline.generator.trainer import GeneratorTrainer
+from pipeline.generator.training_config import GeneratorTrainingConfig
 from pipeline.sequences.vocabulary import NO_CLASS, SequenceVocabulary
 from sweettok import SweetTok
 from sweettok.errors import ConfigError
@@ -146,7 +147,7 @@ def run(config: TrainGeneratorConfig, root: Path, stop: int | None) -> dict[str,
     def begin() -> tuple[GeneratorTrainer, Any]:
         model = create_generator(config.model, source.vocabulary, seed=config.training.seed)
         trainer = GeneratorTrainer(model, source.vocabulary, config.training)
-        return trainer, source.loader(config, 0, 1)
+        return trainer, source.loader(config.training, config.data.order, 0, 1)
 
     trainer, loader = begin()
     batches = endless(loader)
@@ -178,7 +179,7 @@ def test_learning_takes_the_loss_below_the_entropy_of_frequencies(root: Path) ->
     source = TokenSource.open(config.data)
     model = create_generator(config.model, source.vocabulary)
     trainer = GeneratorTrainer(model, source.vocabulary, config.training)
-    batches = endless(source.loader(config, 0, 1))
+    batches = endless(source.loader(config.training, config.data.order, 0, 1))
     for batch in islice(batches, 60):
         last = trainer.step([source.sequences(batch)])
     assert last.losses["total"].item() < source.unigram_entropies()["total"]
@@ -215,7 +216,7 @@ def test_too_few_clips_and_wrong_settings_are_one_clear_error(root: Path) -> Non
     with pytest.raises(
         PipelineError, match="18 clips are too few for 1 workers with batches of 32"
     ):
-        TokenSource.open(config.data).loader(config, 0, 1)
+        TokenSource.open(config.data).loader(config.training, config.data.order, 0, 1)
     with pytest.raises(ConfigError, match="'adamw'"):
         run_config(root, optimizer={"kind": "muon"})
 

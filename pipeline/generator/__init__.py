@@ -1,7 +1,7 @@
 """A generator of video tokens: a causal transformer of Hugging Face, trained under Ray Train.
 
 model      sizes, guidance, saving and loading, the loss
-config     settings of a training run
+config     settings of a run; training_config: those of its trainer and data
 data       sequences from a token dataset; entropy without a model
 trainer    steps, without an engine
 loop, fit  the workers' and the driver's part of a run; state: its checkpoints

@@ -14,7 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from pipeline.errors import PipelineError
-from pipeline.generator.config import TokenDataConfig, TrainGeneratorConfig
+from pipeline.generator.training_config import GeneratorTrainingConfig, TokenDataConfig
 from pipeline.reading import LoaderConfig, OrderConfig, RowGroupCache, TokenBatch, TokenLoader
 from pipeline.reading.positions import Positions
 from pipeline.reading.reader import TokenReader
@@ -84,14 +84,15 @@ class TokenSource:
             classes = torch.tensor([self.vocabulary.class_id(name) for name in names])
         return self.vocabulary.to_sequences(Tokens(batch.spatial, batch.temporal), classes)
 
-    def loader(self, config: TrainGeneratorConfig, rank: int, world_size: int) -> TokenLoader:
+    def loader(
+        self, training: GeneratorTrainingConfig, order: OrderConfig, rank: int, world_size: int
+    ) -> TokenLoader:
         """One worker's endless supply of batches.
 
         Raises:
             PipelineError: There are too few clips for one step.
         """
-        training = config.training
-        order = config.data.order.model_copy(update={"seed": training.seed})
+        order = order.model_copy(update={"seed": training.seed})
         batch_size = training.batch_size_per_worker
         if self.training.num_samples // world_size < batch_size:
             raise PipelineError(

@@ -85,7 +85,8 @@ def fit_generator(config: TrainGeneratorConfig) -> GeneratorFit:
         progress.check_same_run(config.recipe, where)
     pinned = next((progress.version for progress in checkpoints.values()), None)
     source = TokenSource.open(config.data, pinned)
-    source.loader(config, 0, config.workers.num_workers)  # finds too few clips here, not there
+    # Too few clips are found here rather than by every worker.
+    source.loader(config.training, config.data.order, 0, config.workers.num_workers)
     for where, progress in checkpoints.items():
         if progress.fingerprint != source.training.fingerprint:
             raise DatasetError(

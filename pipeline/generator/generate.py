@@ -20,11 +20,11 @@ from torch import Tensor
 
 from pipeline.dataset import DatasetConfig, Lineage
 from pipeline.errors import PipelineError
-from pipeline.generator.config import TokenDataConfig
 from pipeline.generator.data import TokenSource
 from pipeline.generator.model import TOKENIZER_DIRECTORY, load_generator
 from pipeline.generator.samples import Samples, decoded
 from pipeline.generator.sampling import SamplingConfig, no_class, prompts, sample
+from pipeline.generator.training_config import TokenDataConfig
 from pipeline.records import stable_id
 from pipeline.sequences.vocabulary import SequenceVocabulary
 from sweettok import SweetTok

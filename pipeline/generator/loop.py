@@ -82,7 +82,9 @@ class _GeneratorRun:
             parallelism=config.workers.parallelism,
         )
         self.kept = create_generator(config.model, self.vocabulary, seed=seed).eval()
-        self.loader = self.source.loader(config, worker_rank(), num_workers())
+        self.loader = self.source.loader(
+            config.training, config.data.order, worker_rank(), num_workers()
+        )
         self.num_restores = 0
         self.log = self._restore()
         self._logged_s, self._logged_step = time.monotonic(), self.trainer.num_steps

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from pipeline.generator.config import GeneratorTrainingConfig
 from pipeline.generator.model import Generator, next_token_losses
+from pipeline.generator.training_config import GeneratorTrainingConfig
 from pipeline.sequences.vocabulary import NO_CLASS, SequenceVocabulary
 from pipeline.training.ema import MovingAverage
 from pipeline.training.optimizer import ModelOptimizer
