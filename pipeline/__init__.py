@@ -23,6 +23,6 @@
     cli, quickstart, sample_videos
                          what the scripts in jobs/ share
 
-Stages are plain classes; Ray is imported in `cluster`, `engine`, `worker_errors`, `reading.ray_data`
-and parts of `training` and `generator` only.
+Stages are plain classes; Ray is imported in `cluster`, `engine`, `worker_errors`,
+`reading.ray_data` and parts of `training` and `generator` only.
 """

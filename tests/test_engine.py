@@ -123,7 +123,7 @@ def test_workers_batches_waves_and_parts_do_not_change_the_tokens(
             engine={
                 "num_decode_tasks": num_workers,
                 "num_cpus_per_decode_task": 0.25,
-                "units_per_wave": 6 // num_workers,
+                "units_per_wave": 3 if num_workers == 2 else 6,
             },
         )  # fmt: skip
         summary = tokenize_corpus(config)
