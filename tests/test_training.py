@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import os
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import safetensors.torch
 import torch
-import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.errors import PipelineError, SourceError
@@ -29,7 +24,12 @@ from pipeline.training.trainer import Trainer
 from sweettok import Lexicon, SweetTok
 from sweettok.errors import ConfigError, LexiconError
 from sweettok.persistence import read_manifest
-from tests.job_runs import REPOSITORY, job_environment
+from tests.killed_runs import (
+    kill_worker_then_driver,
+    last_checkpoint,
+    start_job,
+    wait_for_checkpoints,
+)
 from tests.tiny_corpus import make_corpus
 from tests.tiny_models import tiny_config
 from tests.training_workers import train_values
@@ -269,18 +269,7 @@ def test_a_run_killed_twice_ends_with_the_weights_of_an_undisturbed_one(
 
     job = start_training(values, tmp_path / "killed")
     storage = tmp_path / "killed" / "checkpoints"
-    wait_for_checkpoints(storage, job, num_restores=0)
-    workers = training_workers(job)
-    assert len(workers) == 2
-    os.kill(workers[0].pid, signal.SIGKILL)
-    wait_for_checkpoints(storage, job, num_restores=1)
-    workers, family = training_workers(job), psutil.Process(job.pid).children(recursive=True)
-    os.kill(job.pid, signal.SIGKILL)
-    job.wait()
-    psutil.wait_procs(workers, timeout=60)
-    for process in family:  # some of Ray's agents look only now and then whether it is still there
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+    kill_worker_then_driver(job, storage)
     job = start_training(values, tmp_path / "killed")
     assert job.wait(timeout=300) == 0, (tmp_path / "killed/log").read_text()
 
@@ -329,57 +318,9 @@ def test_an_interrupted_run_says_so(values: dict[str, Any], tmp_path: Path) -> N
 
 def start_training(values: dict[str, Any], root: Path) -> subprocess.Popen[bytes]:
     """The job in a process of its own; frames are shared, checkpoints and output are not."""
-    root.mkdir(exist_ok=True)
-    config = root / "train.yaml"
-    # The phases have an order.
-    config.write_text(yaml.safe_dump(placed(values, root), sort_keys=False))
-    command = [sys.executable, "jobs/train_tokenizer.py", "--config", str(config)]
-    with (root / "log").open("a") as log:
-        return subprocess.Popen(
-            command, cwd=REPOSITORY, env=job_environment(), stdout=log, stderr=subprocess.STDOUT
-        )
+    return start_job("train_tokenizer", placed(values, root), root)
 
 
 def placed(values: dict[str, Any], root: Path) -> dict[str, Any]:
     places = {"storage_path": str(root / "checkpoints"), "output": str(root / "tokenizer")}
     return values | {"run": values["run"] | places}
-
-
-def last_checkpoint(root: Path) -> Path:
-    return max((root / "checkpoints").glob("*/checkpoint_[0-9]*"))
-
-
-def training_workers(job: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    found = []
-    for process in psutil.Process(job.pid).children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile
-            if "RayTrainWorker" in " ".join([process.name(), *process.cmdline()]):
-                found.append(process)
-    return found
-
-
-def wait_for_checkpoints(storage: Path, job: subprocess.Popen[bytes], num_restores: int) -> None:
-    """Until a checkpoint counts that was made after so many restores."""
-    deadline = time.monotonic() + 180
-    while not any(made_after(path) == num_restores for path in noted_checkpoints(storage)):
-        assert job.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline, "no checkpoint came"
-        time.sleep(0.1)
-
-
-def noted_checkpoints(storage: Path) -> list[Path]:
-    """A checkpoint counts once Ray Train's controller has noted it, some time after writing."""
-    snapshots = [path.read_text() for path in storage.glob("*/checkpoint_manager_snapshot.json")]
-    return [
-        path
-        for path in storage.glob("*/checkpoint_[0-9]*")
-        if any(path.name in snapshot for snapshot in snapshots)
-    ]
-
-
-def made_after(checkpoint: Path) -> int | None:
-    """Restores before a checkpoint; None if it is being deleted."""
-    try:
-        return int(json.loads((checkpoint / "progress.json").read_text())["num_restores"])
-    except (OSError, ValueError):
-        return None
