@@ -18,6 +18,7 @@ from typing import Any
 
 import pydantic
 import torch
+import transformers
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -144,6 +145,7 @@ def load_generator(directory: str | Path) -> tuple[Generator, SequenceVocabulary
             "jobs/train_generator.py"
         )
     vocabulary = SequenceVocabulary.from_mapping(json.loads(path.read_text("utf-8")))
+    transformers.utils.logging.disable_progress_bar()
     try:
         model = Generator.from_pretrained(directory, local_files_only=True)
     except (OSError, ValueError) as error:
