@@ -8,10 +8,13 @@ was written by another tokenizer, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import logging
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +63,7 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_LINEAGE = 3
 EXIT_INTERRUPTED = 130
+_LONGEST_EXIT_S = 60.0
 
 
 def run_job(
@@ -139,4 +143,21 @@ def _parser(description: str, example: str) -> argparse.ArgumentParser:
 
 def _fail(parser: argparse.ArgumentParser, error: Exception, exit_code: int) -> int:
     sys.stderr.write(f"{parser.prog}: {error}\n")
+    atexit.register(_end_soon, exit_code)  # runs before the handlers that were there already
     return exit_code
+
+
+def _end_soon(exit_code: int) -> None:
+    """Ends an exiting process if it has not ended by itself in time.
+
+    After a failed start Ray's exit handlers may wait for ever for processes that never came up, and
+    a scheduler would take the job for a running one.
+    """
+
+    def end() -> None:
+        time.sleep(_LONGEST_EXIT_S)
+        sys.stderr.flush()
+        sys.stdout.flush()
+        os._exit(exit_code)
+
+    threading.Thread(target=end, name="exit", daemon=True).start()

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sweettok import Lexicon, SweetTok
+from tests.job_runs import HeadNode, started_head
 from tests.s3_server import endpoint_url
 from tests.tiny_models import random_lexicon, tiny_config
 
@@ -59,3 +60,10 @@ def ray_cluster() -> Iterator[None]:
     connect(ClusterConfig(num_cpus=2, object_store_bytes=300 * 2**20))
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def head_node() -> Iterator[HeadNode]:
+    """A head node that an operator has started, with room for two small jobs at one time."""
+    with started_head(num_cpus=4) as head:
+        yield head

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 REPOSITORY = Path(__file__).parents[1]
@@ -32,6 +35,35 @@ class HeadNode:
     environment: dict[str, str]
 
 
+@contextmanager
+def started_head(num_cpus: int) -> Iterator[HeadNode]:
+    """A head node with token authentication, ended through its own command."""
+    port, dashboard = free_port(), free_port()
+    environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
+    process = subprocess.Popen(
+        [ray_command(), "start", "--head", "--block", f"--num-cpus={num_cpus}", f"--port={port}",
+         "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1",
+         f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}",
+         f"--dashboard-agent-listen-port={free_port()}",
+         f"--object-store-memory={300 * 2**20}", "--disable-usage-stats"],
+        env=job_environment() | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "Ray runtime started" in line:
+            break
+    yield HeadNode(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", environment)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    _, alive = psutil.wait_procs(family, timeout=3)  # the head waits half a minute for them
+    for child in alive:
+        child.kill()
+    process.communicate(timeout=60)
+
+
 def write_config(path: Path, values: Mapping[str, Any]) -> Path:
     """Writes a job's YAML."""
     path.write_text(yaml.safe_dump(dict(values)))
@@ -47,6 +79,18 @@ def run_on_cluster(head: HeadNode, job: str, *arguments: str) -> subprocess.Comp
     """`RAY_ADDRESS=… python jobs/<job>.py …` against a running cluster."""
     environment = job_environment() | head.environment | {"RAY_ADDRESS": head.address}
     return _run([sys.executable, f"jobs/{job}.py", *arguments], environment)
+
+
+def start_on_cluster(head: HeadNode, job: str, *arguments: str) -> subprocess.Popen[str]:
+    """The same, not waited for; output and errors come together."""
+    return subprocess.Popen(
+        [sys.executable, f"jobs/{job}.py", *arguments],
+        cwd=REPOSITORY,
+        env=job_environment() | head.environment | {"RAY_ADDRESS": head.address},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
 
 
 def run_submitted(head: HeadNode, job: str, *arguments: str) -> subprocess.CompletedProcess[str]:

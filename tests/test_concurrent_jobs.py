@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline.dataset import TokenDataset
 from tests.in_process_run import token_rows, tokenize_in_process
-from tests.job_runs import REPOSITORY, job_environment, write_config
+from tests.job_runs import HeadNode, start_on_cluster, write_config
 from tests.tiny_corpus import tokenize_config, tokenize_values
 from tests.video_factory import make_video
 
@@ -31,23 +29,17 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def test_two_jobs_on_one_dataset_give_that_of_one(
-    corpus: Path, tokenizer_directory: str, tmp_path: Path
+    head_node: HeadNode, corpus: Path, tokenizer_directory: str, tmp_path: Path
 ) -> None:
     values = tokenize_values(corpus, tokenizer_directory, tmp_path / "tokens")
     values |= {
         "engine": {"num_decode_tasks": 1},
-        "cluster": {"object_store_bytes": 100 * 2**20},
         "commit": {"every_clips": 4},
     }
     config = write_config(tmp_path / "job.yaml", values)
     jobs = [
-        subprocess.Popen(
-            [sys.executable, "jobs/tokenize_corpus.py", "--config", str(config)],
-            cwd=REPOSITORY, env=job_environment(), text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )
-        for _ in range(2)
-    ]  # fmt: skip
+        start_on_cluster(head_node, "tokenize_corpus", "--config", str(config)) for _ in range(2)
+    ]
     outputs = [job.communicate(timeout=300)[0] for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0], "\n".join(outputs)
     counts = [accounts(output) for output in outputs]

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import secrets
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
 import fsspec
 import polars
-import psutil
 import pytest
 
 from sweettok import Lexicon, SweetTok
 from tests.job_runs import (
-    HeadNode,
-    free_port,
-    job_environment,
-    ray_command,
     run_on_cluster,
     run_plain,
     run_submitted,
@@ -34,35 +28,6 @@ pytestmark = [pytest.mark.jobs, pytest.mark.ray]
 Runner: TypeAlias = Callable[..., "subprocess.CompletedProcess[str]"]
 NUM_CLIPS = len(GOOD) * CLIPS_PER_GOOD_VIDEO
 WAYS = ("plain", "cluster", "submitted")
-
-
-@pytest.fixture(scope="module")
-def head_node() -> Iterator[HeadNode]:
-    """A head node with token authentication, ended through its own command."""
-    port, dashboard = free_port(), free_port()
-    environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
-    process = subprocess.Popen(
-        [ray_command(), "start", "--head", "--block", "--num-cpus=2", f"--port={port}",
-         "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1",
-         f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}",
-         f"--dashboard-agent-listen-port={free_port()}",
-         f"--object-store-memory={300 * 2**20}", "--disable-usage-stats"],
-        env=job_environment() | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "Ray runtime started" in line:
-            break
-    yield HeadNode(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", environment)
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.terminate()
-    _, alive = psutil.wait_procs(family, timeout=3)  # the head waits half a minute for them
-    for child in alive:
-        child.kill()
-    process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from pipeline.dataset import CommitConfig, CommitSummary, Committer, TokenDatase
 from pipeline.sources import SourceConfig, list_videos
 from pipeline.storage import StorageConfig, local_copy
 from tests.faulty_proxy import FAULTS, FaultyProxy
-from tests.job_runs import REPOSITORY, job_environment, write_config
+from tests.job_runs import HeadNode, start_on_cluster, write_config
 from tests.token_samples import corpus as sample_corpus
 from tests.token_samples import flat, sample_lineage, unit_records, work_unit
 from tests.video_factory import make_video
@@ -132,16 +131,7 @@ def job_values(url: str, root: str, videos: str, tokenizer: str) -> dict[str, An
         "dataset": {"uri": root, "storage": storage},
         "encode": {"batch_size": 4},
         "commit": {"every_clips": 6, "every_s": 2},
-        "cluster": {"object_store_bytes": 100 * 2**20},
     }
-
-
-def start_job(config: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "jobs/tokenize_corpus.py", "--config", str(config)],
-        cwd=REPOSITORY, env=job_environment(), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
 
 
 def finished(job: subprocess.Popen[str]) -> str:
@@ -161,7 +151,7 @@ def rows_of(root: str, storage: StorageConfig) -> tuple[list[Any], list[Any]]:
 @pytest.mark.jobs
 @pytest.mark.timeout(3600)
 def test_two_jobs_at_once_through_a_bad_network_give_the_table_of_one_on_a_good_one(
-    endpoint_url: str, tokenizer_directory: str, tmp_path: Path
+    endpoint_url: str, head_node: HeadNode, tokenizer_directory: str, tmp_path: Path
 ) -> None:
     """Inputs and output on S3; both jobs tokenize the same videos into the same dataset."""
     folder = f"corpus/{uuid.uuid4().hex}"
@@ -176,6 +166,9 @@ def test_two_jobs_at_once_through_a_bad_network_give_the_table_of_one_on_a_good_
     def config(name: str, url: str, root: str) -> Path:
         values = job_values(url, root, f"s3://{folder}", tokenizer_directory)
         return write_config(tmp_path / f"{name}.yaml", values)
+
+    def start_job(config: Path) -> subprocess.Popen[str]:
+        return start_on_cluster(head_node, "tokenize_corpus", "--config", str(config))
 
     good, bad = new_root(), new_root()
     finished(start_job(config("good", endpoint_url, good)))

@@ -6,8 +6,10 @@ test can say which frames it got and not only how many.
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -43,7 +45,10 @@ def make_video(
     height_px, width_px = frames[0].shape[:2]
     if times_s is None:
         times_s = [number / fps for number in range(len(frames))]
-    with av.open(str(path), "w", options=muxer_options or {}) as container:
+    with (
+        _scheduling_kept(),
+        av.open(str(path), "w", options=muxer_options or {}) as container,
+    ):
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width_px, height_px, pixel_format
         stream.gop_size = gop_frames
@@ -159,6 +164,19 @@ def has_encoder(codec: str) -> bool:
     except av.error.FFmpegError:
         return False
     return True
+
+
+@contextmanager
+def _scheduling_kept() -> Iterator[None]:
+    """SVT-AV1 gives the process that encodes real-time priority where it may, and leaves it so.
+
+    A test run of root's then starves everything else on the machine, its own children included.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def _write_tone(
