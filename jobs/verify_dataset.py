@@ -10,6 +10,7 @@ import sys
 from pipeline.cli import run_job
 from pipeline.errors import DatasetError
 from pipeline.verification import VerifyConfig, verify_dataset
+from pipeline.wording import counted
 
 
 def main(config: VerifyConfig) -> None:
@@ -17,7 +18,8 @@ def main(config: VerifyConfig) -> None:
     report = verify_dataset(config)
     print(report.text(max_shown=config.shown_findings))
     if report.num_findings:
-        raise DatasetError(f"{report.dataset_uri}: {report.num_findings} findings, see above")
+        findings = counted(report.num_findings, "finding")
+        raise DatasetError(f"{report.dataset_uri}: {findings}, see above")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,20 @@
 """The engine's actors: the encoder and the committer.
 
 Thin shells around the encode stage and the committer, which know nothing of the engine; nothing
-here imports Ray either.
+here imports Ray either. Nor torch: the committer and Ray Data's coordinator load this module too.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from pipeline.dataset import CommitConfig, CommitSummary, Committer, TokenDataset
-from pipeline.encoding import EncodeConfig, EncodeStage
+from pipeline.encode_config import EncodeConfig
 from pipeline.quarantine_limit import QuarantineLimit
 from pipeline.records import Clip, TokenizedClip, UnitEnd
 from pipeline.storage import StorageConfig
@@ -58,18 +58,41 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class TokenFlow:
+    """When the tokens of a stream reached the committer; times on its machine's monotonic clock.
+
+    Attributes:
+        num_clips: Clips that came.
+        num_first: Clips that came with the first tokens.
+        first_s, last_s: When the first and the last tokens came.
+        busy_s: Seconds in which the committer was at work: assembling, writing, committing.
+    """
+
+    num_clips: int = 0
+    num_first: int = 0
+    first_s: float = 0.0
+    last_s: float = 0.0
+    busy_s: float = 0.0
+
+    @property
+    def steady_clips_per_s(self) -> float:
+        """Clips per second after the first tokens: start-up left out; 0 if all came at once."""
+        duration_s = self.last_s - self.first_s
+        return (self.num_clips - self.num_first) / duration_s if duration_s > 0 else 0.0
+
+
+@dataclass(frozen=True)
 class StreamResult:
     """What a whole stream of tokens gave.
 
     Attributes:
         committed: What was committed.
-        steady_clips_per_s: Clips per second between the first and the last tokens that came out
-            of the encoders: start-up and commit left out; 0 if all came at once.
+        flow: When the tokens came.
         limit: The fates of all videos so far.
     """
 
     committed: CommitSummary
-    steady_clips_per_s: float
+    flow: TokenFlow
     limit: QuarantineLimit
 
 
@@ -77,7 +100,7 @@ class Encoder:
     """The encode stage as an actor: turns clips into tokens, passes unit ends through."""
 
     def __init__(self, target: CommitTarget, config: EncodeConfig, use_gpu: bool) -> None:
-        self._stage = EncodeStage(target.open().tokenizer_files(), config, use_gpu=use_gpu)
+        self._stage = config.stage(target.open().tokenizer_files(), use_gpu=use_gpu)
         self._stage.setup()
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -100,6 +123,7 @@ class StreamCommitter:
         self._committer = target.committer()
         self._limit = limit
         self._num_clips = self._num_units = 0
+        self._flow = TokenFlow()
         self._is_finished = False
         self._lock = threading.Lock()  # `consume` and `finish` run in threads of their own
 
@@ -109,26 +133,24 @@ class StreamCommitter:
         Raises:
             PipelineError: Too many videos are quarantined, or a commit fails.
         """
-        first_s, num_first = None, 0
-        last_s = 0.0
         try:
             for table in stream.iter_batches(batch_size=None, batch_format="pyarrow"):
-                self._take(table)
-                last_s = time.monotonic()
-                if first_s is None and self._num_clips:
-                    first_s, num_first = last_s, self._num_clips
+                self._note_arrival(table)
         finally:
             self.finish()
-        duration_s = 0.0 if first_s is None else last_s - first_s
-        rate = (self._num_clips - num_first) / duration_s if duration_s > 0 else 0.0
-        return StreamResult(self._committer.close(), rate, self._limit)
+        began_s = time.monotonic()
+        committed = self._committer.close()
+        self._count_busy(began_s)
+        return StreamResult(committed, self._flow, self._limit)
 
     def finish(self) -> None:
         """Commits what is complete and takes nothing more."""
         with self._lock:
             if not self._is_finished:
                 self._is_finished = True
+                began_s = time.monotonic()
                 self._committer.commit()
+                self._count_busy(began_s)
 
     def heartbeat(self) -> Progress:
         """Commits what is due although nothing arrives; says how far the stream is."""
@@ -139,6 +161,19 @@ class StreamCommitter:
             finally:
                 self._lock.release()
         return Progress(self._num_clips, self._num_units, self._limit.num_quarantined)
+
+    def _note_arrival(self, table: pa.Table) -> None:
+        began_s = time.monotonic()
+        self._take(table)
+        self._count_busy(began_s)
+        flow = replace(self._flow, num_clips=self._num_clips, last_s=time.monotonic())
+        if not self._flow.num_clips:
+            flow = replace(flow, num_first=flow.num_clips, first_s=flow.last_s)
+        self._flow = flow
+
+    def _count_busy(self, began_s: float) -> None:
+        busy_s = self._flow.busy_s + time.monotonic() - began_s
+        self._flow = replace(self._flow, busy_s=busy_s)
 
     def _take(self, table: pa.Table) -> None:
         with self._lock:

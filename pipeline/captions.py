@@ -14,9 +14,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import PurePosixPath
 from typing import IO, Any, Literal
-from urllib.parse import urlparse
 
 import fsspec
 import pyarrow
@@ -26,6 +24,7 @@ import pydantic
 from pipeline.errors import RecordError, SourceError, TransientError
 from pipeline.records import ListedVideo
 from pipeline.sources import SourceConfig, list_videos
+from pipeline.sources.table_formats import COMPRESSIONS, TABLE_FORMATS, format_suffix
 from pipeline.storage import (
     StorageConfig,
     is_local,
@@ -36,18 +35,7 @@ from pipeline.storage import (
 from sweettok.strict_config import StrictConfig
 
 _ROWS_PER_BATCH = 4096
-_COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
-_FORMATS = {
-    ".parquet": "parquet",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".txt": "text",
-    ".text": "text",
-}
-
-
+_FORMATS = {**TABLE_FORMATS, ".txt": "text", ".text": "text"}
 _JQ = "a JSON array must become JSON lines first, as `jq -c '.[]' FILE > FILE.jsonl` makes them"
 
 
@@ -103,7 +91,7 @@ def list_caption_files(config: CaptionsConfig) -> list[ListedVideo]:
 
 
 def _list_root(root: str, config: CaptionsConfig) -> list[ListedVideo]:
-    compressed = (suffix + end for suffix in _FORMATS for end in _COMPRESSIONS)
+    compressed = (suffix + end for suffix in _FORMATS for end in COMPRESSIONS)
     source = SourceConfig(uris=(root,), extensions=(*_FORMATS, *compressed), storage=config.storage)
     try:
         return list(list_videos(source))
@@ -153,15 +141,12 @@ def _read_file(uri: str, config: CaptionsConfig) -> Iterator[str]:
 
 
 def _format_of(uri: str) -> str:
-    path = PurePosixPath(urlparse(uri).path)
-    if path.suffix in _COMPRESSIONS:
-        path = path.with_suffix("")
-    suffix = path.suffix.lower()
+    suffix = format_suffix(uri)
     if suffix == ".json":
         raise SourceError(f"{uri}: if each line is one JSON object, set format to jsonl; {_JQ}")
     if suffix not in _FORMATS:
         raise SourceError(
-            f"{uri}: unknown kind of captions {path.suffix!r}, known are {', '.join(_FORMATS)}; "
+            f"{uri}: unknown kind of captions {suffix!r}, known are {', '.join(_FORMATS)}; "
             f"set format to one of {', '.join(dict.fromkeys(_FORMATS.values()))}"
         )
     return _FORMATS[suffix]

@@ -9,6 +9,7 @@ import socket
 import pydantic
 import ray
 import ray.data
+from ray.exceptions import AuthenticationError
 
 from pipeline.errors import PipelineError
 from sweettok.strict_config import StrictConfig
@@ -47,7 +48,7 @@ def connect(config: ClusterConfig) -> None:
     """Connects this process to Ray; does nothing if it already is.
 
     Raises:
-        PipelineError: No cluster answers at the address.
+        PipelineError: No cluster answers at the address, or one does and refuses the token.
     """
     if ray.is_initialized():
         return
@@ -122,12 +123,27 @@ def _join(address: str) -> None:
             runtime_env={"env_vars": WORKER_ENVIRONMENT},
             logging_level=logging.WARNING,
         )
-    except (ConnectionError, RuntimeError, TimeoutError) as error:
+    except (AuthenticationError, ConnectionError, RuntimeError, TimeoutError) as error:
+        if _is_refusal(error):
+            raise PipelineError(
+                f"the Ray cluster at {address!r} takes a token, and this process has none or "
+                "another; set RAY_AUTH_MODE=token and give the cluster's own as RAY_AUTH_TOKEN, in "
+                "the file RAY_AUTH_TOKEN_PATH or in ~/.ray/auth_token"
+            ) from None
         raise PipelineError(
             f"no Ray cluster answers at {address!r} ({' '.join(str(error).split())[:200]}); "
             "start one, correct cluster.address or RAY_ADDRESS, or leave both empty to run Ray "
             "inside this process"
         ) from None
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    """Whether a token was refused or missing; Ray says so deep in the causes of its error."""
+    while error is not None:
+        if isinstance(error, AuthenticationError) or AuthenticationError.__name__ in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _start(config: ClusterConfig) -> None:

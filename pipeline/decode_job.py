@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -24,11 +25,15 @@ from pipeline.reconstruction import (
 )
 from pipeline.storage import StorageConfig, canonical_uri
 from pipeline.tokenization import DatasetConfig
+from pipeline.whole_files import replaced_directory
+from sweettok import SweetTok
 from sweettok.strict_config import StrictConfig
 
 logger = logging.getLogger(__name__)
 
 CONTACT_SHEET_FILE = "contact_sheet.png"
+FILES_FILE = "decoded_files.json"
+"""Names what a run wrote: the sign by which the next run knows that it may replace it."""
 
 
 class DecodeDatasetConfig(StrictConfig):
@@ -37,7 +42,8 @@ class DecodeDatasetConfig(StrictConfig):
     Attributes:
         dataset: The token dataset; it carries its tokenizer, nothing else is needed.
         version: Version of the dataset to read; null means the latest.
-        output: Directory for the files, made if need be.
+        output: Local directory for the files: one that is not there, is empty, or holds what an
+            earlier run wrote and nothing else, which is then replaced as a whole.
         video: Only clips of this video (URI or local path); null means all.
         max_clips: Decode at most so many clips; null means all.
         batch_size: Clips per forward pass.
@@ -67,16 +73,59 @@ class DecodedFiles:
 
 
 def decode_dataset(config: DecodeDatasetConfig) -> DecodedFiles:
-    """Writes the videos and the contact sheet; existing files of the same names are replaced.
+    """Writes the videos and the contact sheet into a directory that is whole or not there.
 
     Raises:
-        DatasetError: There is no dataset, it holds no (such) clip, or it was altered.
+        DatasetError: There is no dataset, it holds no (such) clip, or it was altered; or the
+            output is a file, cannot be made, or holds something that this job did not write.
     """
+    target = Path(config.output).expanduser().resolve()
+    _check_output(target, config.output)
     dataset = TokenDataset.open(config.dataset.uri, config.version, storage=config.dataset.storage)
     model = load_tokenizer_of(dataset)
     uri = None if config.video is None else canonical_uri(config.video)
-    directory = Path(config.output)
-    directory.mkdir(parents=True, exist_ok=True)
+    with replaced_directory(target) as directory:
+        num_clips = _write_files(config, dataset, model, uri, directory)
+        names = sorted(file.name for file in directory.iterdir())
+        (directory / FILES_FILE).write_text(json.dumps(names, indent=1) + "\n", "utf-8")
+        _check_output(target, config.output)
+    output = Path(config.output)
+    return DecodedFiles(num_clips, output, output / CONTACT_SHEET_FILE)
+
+
+def _check_output(target: Path, output: str) -> None:
+    """Refuses to replace what this job did not write."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        names = {file.name for file in target.iterdir()} if target.exists() else set()
+    except OSError as error:
+        raise DatasetError(
+            f"output {output}: cannot be a directory ({error.strerror}); name another one"
+        ) from None
+    foreign = names - _written_names(target)
+    if foreign:
+        raise DatasetError(
+            f"output {output}: holds {min(foreign)!r}, which this job did not write; name another "
+            "directory, or take out what you want to keep and delete the rest"
+        )
+
+
+def _written_names(directory: Path) -> set[str]:
+    try:
+        return {FILES_FILE, *json.loads((directory / FILES_FILE).read_text("utf-8"))}
+    except (OSError, ValueError, TypeError):  # none, or not as this job writes it
+        return set()
+
+
+def _write_files(
+    config: DecodeDatasetConfig,
+    dataset: TokenDataset,
+    model: SweetTok,
+    uri: str | None,
+    directory: Path,
+) -> int:
+    """Fills `directory`; returns how many clips there are."""
+    directory.mkdir()
     (directory / "config.yaml").write_text(config.to_yaml(), "utf-8")
     clips = stored_clips(dataset, max_clips=config.max_clips, video_uri=uri)
     sheet = _SheetChoice(config.sheet_clips)
@@ -93,10 +142,9 @@ def decode_dataset(config: DecodeDatasetConfig) -> DecodedFiles:
             f"{dataset.uri} version {dataset.version}: no clip"
             + (f" of {uri}; look at the column video_uri" if uri else ", nothing to decode")
         )
-    sheet_path = directory / CONTACT_SHEET_FILE
     rows = _sheet_rows(config, dataset, sheet.chosen())
-    contact_sheet(rows, num_columns=6, scale=2).save(sheet_path)
-    return DecodedFiles(num_clips, directory, sheet_path)
+    contact_sheet(rows, num_columns=6, scale=2).save(directory / CONTACT_SHEET_FILE)
+    return num_clips
 
 
 def clip_file_name(clip: StoredClip) -> str:

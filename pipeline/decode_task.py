@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -15,6 +16,19 @@ from pipeline.decoding.stage import DecodeStage
 from pipeline.records import Clip, UnitEnd, WorkUnit
 from pipeline.storage import StorageConfig
 from pipeline.transport import records_to_table, table_to_records
+
+
+class UnitDecoder(Protocol):
+    """What turns units into clips, for the engine."""
+
+    def setup(self) -> None:
+        """Prepares the worker process."""
+
+    def process(self, unit: WorkUnit) -> Iterator[Clip | UnitEnd]:
+        """Yields the clips of `unit`, then its end."""
+
+    def close(self) -> None:
+        """Releases everything; safe to call twice."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +45,7 @@ class DecodeSpec:
     storage: StorageConfig
     table_bytes: int = 16 * 2**20
 
-    def stage(self) -> DecodeStage:
+    def stage(self) -> UnitDecoder:
         """The stage, not set up yet."""
         parts = self.settings
         return DecodeStage(
@@ -56,10 +70,10 @@ def decode_units(spec: DecodeSpec, table: pa.Table) -> Iterator[pa.Table]:
         yield records_to_table(waiting)
 
 
-_STAGE_OF_THIS_PROCESS: dict[str, DecodeStage] = {}
+_STAGE_OF_THIS_PROCESS: dict[str, UnitDecoder] = {}
 
 
-def _decode_stage(spec: DecodeSpec) -> DecodeStage:
+def _decode_stage(spec: DecodeSpec) -> UnitDecoder:
     """The stage of this worker process, kept between tasks with its decoding child."""
     key = repr(spec)
     if key not in _STAGE_OF_THIS_PROCESS:

@@ -4,60 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
 
 import numpy as np
-import pydantic
 import torch
 
+from pipeline.encode_config import EncodeConfig
 from pipeline.errors import PipelineError
 from pipeline.records import Clip, TokenizedClip
 from sweettok import SweetTok, Tokens, pixels_to_video, video_to_pixels
 from sweettok.metrics import psnr_db
-from sweettok.strict_config import StrictConfig
 
 PIXEL_RANGE = 255.0
-_BATCHED = ", batched"
-
-
-class EncodeConfig(StrictConfig):
-    """How clips are encoded.
-
-    Attributes:
-        batch_size: Clips per forward pass.
-        num_actors: Encoder processes of the whole run; with GPUs, one per GPU share.
-        num_cpus_per_actor: CPU cores (and torch threads) of each encoder.
-        num_gpus_per_actor: GPU share of each encoder; 0 encodes on the CPU, null takes one GPU
-            when the cluster has any.
-        precision: "fp32", or "bf16" (autocast, GPU only). Part of the dataset's lineage: a near
-            tie between two words can fall differently in another precision.
-        batch_invariant: Whether an encoder on a CPU computes each clip alone, so that its ids
-            cannot depend on the clips that happen to share its batch. False is faster for small
-            clips, without the guarantee, and part of the dataset's lineage as well.
-        psnr_fraction: Share of the clips that are decoded again to store their PSNR (column
-            `psnr_db`), in [0, 1]. Which ones depends on their ids alone. Each costs one pass
-            through the tokenizer's decoder, about as much as encoding the clip.
-    """
-
-    batch_size: int = pydantic.Field(default=8, ge=1)
-    num_actors: int = pydantic.Field(default=1, ge=1)
-    num_cpus_per_actor: float = pydantic.Field(default=1, gt=0)
-    num_gpus_per_actor: float | None = pydantic.Field(default=None, ge=0)
-    precision: Literal["fp32", "bf16"] = "fp32"
-    batch_invariant: bool = True
-    psnr_fraction: float = pydantic.Field(default=0.01, ge=0, le=1)
-
-    @property
-    def arithmetic(self) -> str:
-        """What decides near ties between two words, for the lineage: "fp32" or "fp32, batched"."""
-        return self.precision if self.batch_invariant else f"{self.precision}{_BATCHED}"
-
-    @classmethod
-    def from_arithmetic(cls, arithmetic: str, **settings: Any) -> Self:
-        """The config whose `arithmetic` is the one given; `settings` are its other fields."""
-        precision = arithmetic.removesuffix(_BATCHED)
-        values = {"precision": precision, "batch_invariant": precision == arithmetic}
-        return cls.from_mapping(settings | values, origin="lineage")
 
 
 class EncodeStage:

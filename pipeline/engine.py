@@ -24,7 +24,7 @@ import functools
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, TypeAlias
 
 import pydantic
@@ -33,12 +33,20 @@ import ray.data
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.actors import CommitTarget, Encoder, Progress, StreamCommitter, StreamResult
+from pipeline.actors import (
+    CommitTarget,
+    Encoder,
+    Progress,
+    StreamCommitter,
+    StreamResult,
+    TokenFlow,
+)
 from pipeline.cluster import check_own_node, check_room, has_gpu
 from pipeline.dataset import CommitSummary, Committer
 from pipeline.decode_task import DecodeSpec, decode_units
 from pipeline.decoding.stage import DecodeStage
-from pipeline.encoding import EncodeConfig, EncodeStage
+from pipeline.encode_config import EncodeConfig
+from pipeline.encoding import EncodeStage
 from pipeline.errors import PipelineError
 from pipeline.quarantine_limit import QuarantineLimit
 from pipeline.records import Clip, TokenizedClip, UnitEnd, WorkUnit
@@ -54,7 +62,6 @@ __all__ = [
     "DecodeSpec",
     "EngineConfig",
     "EngineResult",
-    "as_pipeline_error",
     "decode_on_ray",
     "run_in_process",
     "run_on_ray",
@@ -107,10 +114,12 @@ class EngineResult:
         committed: What was committed.
         steady_clips_per_s: Clips per second between the first and the last tokens that came out
             of the encoders: start-up and commit left out; 0 if all came at once.
+        flow: When the last wave's tokens came.
     """
 
     committed: CommitSummary
     steady_clips_per_s: float
+    flow: TokenFlow = field(default_factory=TokenFlow)
 
 
 class UnitSource(Protocol):
@@ -169,7 +178,8 @@ def decode_on_ray(
     # Dealt out like cards: the parts of a long video go to different tasks.
     num_blocks = min(len(units), MAX_DECODE_BLOCKS)
     tables = [records_to_table(units[first::num_blocks]) for first in range(num_blocks)]
-    return ray.data.from_arrow(tables).map_batches(
+    # `from_arrow` would start a task, and first a worker, for every table to count its rows.
+    return ray.data.from_blocks(tables).map_batches(
         functools.partial(decode_units, decode),
         batch_format="pyarrow",
         batch_size=1,
@@ -232,7 +242,7 @@ class _Run:
         self._target = target
         self._limit = engine.quarantine_limit()
         self._committed = CommitSummary()
-        self._steady_clips_per_s = 0.0
+        self._flow = TokenFlow()
         self._was_lost = False
 
     def finish(self, wave: list[WorkUnit], num_before: int) -> None:
@@ -259,7 +269,7 @@ class _Run:
         committed = self._committed
         if self._was_lost:
             committed = committed_by(self._target.run_id, self._target.open(), self._num_units)
-        return EngineResult(committed, self._steady_clips_per_s)
+        return EngineResult(committed, self._flow.steady_clips_per_s, self._flow)
 
     def _attempt(self, wave: list[WorkUnit], num_before: int) -> StreamResult:
         """Runs one wave in a Ray Data execution and a committer of its own."""
@@ -336,7 +346,7 @@ class _Run:
     def _note(self, result: StreamResult) -> None:
         self._limit = result.limit
         self._committed = _total(self._committed, result.committed)
-        self._steady_clips_per_s = result.steady_clips_per_s
+        self._flow = result.flow
 
     def _go_on_or_give_up(self, what: str, num_failures: int, num_left: int) -> None:
         if num_failures > self._engine.max_restarts:

@@ -48,6 +48,7 @@ class QuarantineReason(StrEnum):
     DECODER_CRASH = "decoder_crash"
     READ_ERROR = "read_error"
     TAKEN_DOWN = "taken_down"
+    BAD_METADATA = "bad_metadata"
 
 
 class RecordError(PipelineError):

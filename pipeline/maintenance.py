@@ -1,39 +1,54 @@
 """Looking after a token dataset (`jobs/maintain_dataset.py`): safe beside running jobs and readers.
 
-In this order: takedowns, pins, compaction of small files, clean-up of files that no protected
-version needs, a checkpoint of the log. Each step leaves a readable dataset wherever it is stopped,
-and starting the job again does what is left.
+In this order: deletions, takedowns, pins, compaction of small files, clean-up of files that no
+protected version needs, a checkpoint of the log. Each step leaves a readable dataset wherever it is
+stopped, and starting the job again does what is left.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
+import pyarrow as pa
 import pydantic
 
 from pipeline.dataset import DatasetConfig, TokenDataset
 from pipeline.dataset.clean_up import UnneededFiles, active_pins, delete_files, unneeded_files
-from pipeline.dataset.commits import on_newest_state
+from pipeline.dataset.commits import dataset_errors, on_newest_state
 from pipeline.dataset.compaction import CompactionSummary, compact, small_file_groups
 from pipeline.dataset.data_files import MAX_WAIT_S
-from pipeline.dataset.deletion import video_id_of
-from pipeline.dataset.pins import Pin
+from pipeline.dataset.deletion import (
+    Removal,
+    expected_deletion,
+    expected_takedown,
+    video_id_of,
+)
+from pipeline.dataset.pins import Pin, Pins
 from pipeline.dataset.side_files import remove_copy, unused_copies
 from pipeline.dataset.token_dataset import TOKENIZER_CACHE
 from pipeline.dataset.video_table import VideoTable
+from pipeline.errors import DatasetError
+from pipeline.maintenance_summary import MaintenanceSummary, TableSummary
 from sweettok.strict_config import StrictConfig
 
-logger = logging.getLogger(__name__)
-
 _MIN_GRACE_H = 2 * MAX_WAIT_S / 3600
+
+
+class DeleteConfig(StrictConfig):
+    """Videos whose rows go, and come back with the next run that lists them.
+
+    Attributes:
+        videos: URIs, local paths or ids of videos whose clips, or quarantine rows, are deleted.
+            What was taken down stays out.
+    """
+
+    videos: tuple[str, ...] = ()
 
 
 class TakedownConfig(StrictConfig):
@@ -122,15 +137,17 @@ class MaintainConfig(StrictConfig):
     Attributes:
         dataset: The token dataset.
         dry_run: Change nothing, and print what would happen to the dataset as it is now.
+        delete: Videos to delete, so that the next run makes their rows anew.
         takedown: Videos to delete for good, or to let in again.
         pin: A version to protect.
-        unpin: Names of pins to remove.
+        unpin: Names of pins to remove; an unknown one is an error before anything is done.
         compact, clean_up, tokenizer_cache: Settings of the parts, described where each is defined.
         checkpoint: Write the state of each log into one file, so that opening reads less.
     """
 
     dataset: DatasetConfig
     dry_run: bool = False
+    delete: DeleteConfig = DeleteConfig()
     takedown: TakedownConfig = TakedownConfig()
     pin: PinConfig = PinConfig()
     unpin: tuple[str, ...] = ()
@@ -140,100 +157,24 @@ class MaintainConfig(StrictConfig):
     checkpoint: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class TableSummary:
-    """What happened to one table, or would happen.
-
-    Attributes:
-        compacted: Its small files.
-        deleted: Its unneeded files.
-        num_files, num_bytes: Its newest version afterwards.
-    """
-
-    compacted: CompactionSummary
-    deleted: UnneededFiles
-    num_files: int
-    num_bytes: int
-
-    def lines(self, name: str) -> list[str]:
-        """For people."""
-        lines = []
-        small, gone = self.compacted, self.deleted
-        if small.num_files_before:
-            lines.append(
-                f"{small.num_files_before} small files ({_size(small.num_bytes_before)}) → "
-                f"{small.num_files_after} ({_size(small.num_bytes_after)})"
-            )
-        if gone.expired or gone.abandoned:
-            lines.append(
-                f"deleted {_files(gone.expired)} of old versions and {_files(gone.abandoned)} of "
-                "crashed runs"
-            )
-        if gone.pinned:
-            lines.append(f"kept {_files(gone.pinned)} for pinned versions")
-        lines.append(f"{self.num_files} files ({_size(self.num_bytes)}) in the newest version")
-        return [f"{name}: {line}" for line in lines]
-
-
-@dataclass(frozen=True)
-class MaintenanceSummary:
-    """What a run did, or would do.
-
-    Attributes:
-        dataset_uri: Root of the dataset.
-        dataset_version: Its version afterwards.
-        dry_run: Whether nothing was changed.
-        num_taken_down: Videos that were taken down.
-        num_lifted: Videos that may come in again.
-        pins: Active pins afterwards.
-        num_held_by_pin: Per pin, how many videos that were taken down its version still holds.
-        tables: What happened to each table.
-        cached_copies: Removed copies of tokenizers: size in bytes by path.
-    """
-
-    dataset_uri: str
-    dataset_version: int
-    dry_run: bool
-    num_taken_down: int
-    num_lifted: int
-    pins: tuple[Pin, ...]
-    num_held_by_pin: dict[str, int]
-    tables: dict[str, TableSummary]
-    cached_copies: dict[str, int] = field(default_factory=dict)
-
-    def lines(self) -> list[str]:
-        """The summary for people."""
-        lines = ["dry run, nothing was changed; this would happen:"] if self.dry_run else []
-        if self.num_taken_down or self.num_lifted:
-            lines.append(f"takedowns: {self.num_taken_down} new, {self.num_lifted} lifted")
-        for name, table in self.tables.items():
-            lines += table.lines(name)
-        for pin in self.pins:
-            until = (
-                "for ever" if pin.expires_at is None else f"until {pin.expires_at:%Y-%m-%d %H:%M}"
-            )
-            held = self.num_held_by_pin.get(pin.name)
-            still = f"; still holds {held} videos that were taken down" if held else ""
-            lines.append(f"pin {pin.name}: version {pin.version} {until}{still}")
-        if self.cached_copies:
-            lines.append(f"removed {_files(self.cached_copies)} of cached tokenizers")
-        return [*lines, f"{self.dataset_uri} is at version {self.dataset_version}"]
-
-
 def maintain_dataset(config: MaintainConfig) -> MaintenanceSummary:
     """Does what the config asks for; safe while other jobs write and read.
 
     Raises:
-        DatasetError: There is no dataset, a video or version to act on is unknown, or the store
-            refuses.
+        DatasetError: There is no dataset, an id, pin or version to act on is unknown, or the
+            store refuses.
     """
     dataset = TokenDataset.open(config.dataset.uri, storage=config.dataset.storage)
+    _check_unpinned(dataset, config.unpin)
     run_id = f"maintain-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
     if not config.dry_run:
         dataset.write_run_file(run_id, "config.yaml", config.to_yaml())
         for table in (dataset.clips, dataset.quarantined):
             on_newest_state(table, table.ensure_properties)
-    num_taken_down, num_lifted = _settle_takedowns(dataset, config, run_id)
+    deleted = _delete(dataset, config, run_id)
+    not_lifted = _not_taken_down(dataset, config.takedown.lift)
+    num_lifted = _lift(dataset, config, run_id)
+    taken_down = _take_down(dataset, config, run_id)
     _set_pins(dataset, config)
     tables = {
         "clips": _look_after(dataset.clips, config, run_id),
@@ -245,8 +186,10 @@ def maintain_dataset(config: MaintainConfig) -> MaintenanceSummary:
         dataset_uri=dataset.uri,
         dataset_version=dataset.version,
         dry_run=config.dry_run,
-        num_taken_down=num_taken_down,
+        deleted=deleted,
+        taken_down=taken_down,
         num_lifted=num_lifted,
+        not_lifted=not_lifted,
         pins=tuple(pins),
         num_held_by_pin=_taken_down_in(dataset, pins),
         tables=tables,
@@ -258,21 +201,48 @@ def maintain_dataset(config: MaintainConfig) -> MaintenanceSummary:
     return summary
 
 
-def _settle_takedowns(
-    dataset: TokenDataset, config: MaintainConfig, run_id: str
-) -> tuple[int, int]:
+def _delete(dataset: TokenDataset, config: MaintainConfig, run_id: str) -> Removal:
+    videos = config.delete.videos
+    if not videos:
+        return Removal()
+    dataset.refresh()
+    expected = expected_deletion(dataset, videos)
+    if not config.dry_run:
+        ids = pa.array([video_id_of(video) for video in videos], pa.string())
+        dataset.delete_videos(ids, run_id=run_id, reason="deleted by name")
+    return expected
+
+
+def _take_down(dataset: TokenDataset, config: MaintainConfig, run_id: str) -> Removal:
     takedown = config.takedown
-    if config.dry_run:
-        known = set(dataset.taken_down_ids().to_pylist())
-        ids = {video_id_of(video) for video in takedown.videos}
-        there = set(dataset.clips.fingerprints(ids))
-        return len((ids - known) | there), len(known & {video_id_of(v) for v in takedown.lift})
-    num_lifted = dataset.lift_takedown(takedown.lift, run_id=run_id) if takedown.lift else 0
     if not takedown.videos:
-        return 0, num_lifted
+        return Removal()
+    if config.dry_run:
+        return expected_takedown(dataset, takedown.videos)
     assert takedown.reason is not None
-    num_new = dataset.take_down(takedown.videos, run_id=run_id, reason=takedown.reason)
-    return num_new, num_lifted
+    return dataset.take_down(takedown.videos, run_id=run_id, reason=takedown.reason)
+
+
+def _lift(dataset: TokenDataset, config: MaintainConfig, run_id: str) -> int:
+    videos = config.takedown.lift
+    if config.dry_run:
+        ids = {video_id_of(video) for video in videos}
+        return len(ids.intersection(dataset.taken_down_ids().to_pylist()))
+    return dataset.lift_takedown(videos, run_id=run_id) if videos else 0
+
+
+def _not_taken_down(dataset: TokenDataset, videos: Sequence[str]) -> tuple[str, ...]:
+    banned = set(dataset.taken_down_ids().to_pylist()) if videos else set()
+    return tuple(video for video in videos if video_id_of(video) not in banned)
+
+
+def _check_unpinned(dataset: TokenDataset, names: Sequence[str]) -> None:
+    with dataset_errors(dataset.uri):
+        known = Pins(dataset.clips).names()
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        pins = f"its pins are {', '.join(known)}" if known else "it has no pins"
+        raise DatasetError(f"{dataset.uri}: there is no pin {unknown[0]!r} to remove; {pins}")
 
 
 def _set_pins(dataset: TokenDataset, config: MaintainConfig) -> None:
@@ -280,8 +250,7 @@ def _set_pins(dataset: TokenDataset, config: MaintainConfig) -> None:
         return
     dataset.refresh()
     for name in config.unpin:
-        if not dataset.unpin(name):
-            logger.warning("there is no pin %s", name)
+        dataset.unpin(name)
     for pin in dataset.pins():
         if pin.is_expired:
             dataset.unpin(pin.name)
@@ -349,14 +318,3 @@ def _clean_cache(config: MaintainConfig) -> dict[str, int]:
     for path in [] if config.dry_run else copies:
         remove_copy(path)
     return {str(path): num_bytes for path, num_bytes in copies.items()}
-
-
-def _files(sizes: Mapping[str, int]) -> str:
-    return f"{len(sizes)} files ({_size(sum(sizes.values()))})"
-
-
-def _size(num_bytes: int) -> str:
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if num_bytes >= factor:
-            return f"{num_bytes / factor:.1f} {unit}"
-    return f"{num_bytes} B"

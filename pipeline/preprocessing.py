@@ -1,7 +1,9 @@
 """From a frame of any size to the tokenizer's size: one crop and one antialiased resize.
 
-The same resize serves every decoder, so that tokens do not depend on which of them read a file.
-Pillow's convolution is used: deterministic, antialiased, and light enough for a decoding child.
+The same part of the frame is kept whichever decoder read the file. RGB is resized by Pillow's
+convolution: deterministic, antialiased, and light enough for a decoding child. Where the decoder
+gives the stored colour planes, `pipeline.decoding.plane_scaling` resizes those instead: less work,
+and no full-size RGB at all.
 """
 
 from __future__ import annotations
@@ -17,7 +19,12 @@ from sweettok.strict_config import StrictConfig
 _INTERPOLATIONS = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
+    "yuv_bicubic": Image.Resampling.BICUBIC,
 }
+_CHROMA_STEP_PX = 2  # the part that is kept begins with a whole sample of halved colour planes
+
+SourceBox = tuple[float, float, float, float]
+"""A part of a frame: left, top, right, bottom, in its pixels."""
 
 
 class PreprocessConfig(StrictConfig):
@@ -27,12 +34,21 @@ class PreprocessConfig(StrictConfig):
         resize: "short_side" scales until the frame just covers the target and crops what stands
             over, keeping the aspect ratio; "stretch" maps the whole frame, changing it.
         crop: Which part "short_side" keeps.
-        interpolation: Kernel of the resize, widened when shrinking (antialiased).
+        interpolation: Kernel of the resize, widened when shrinking (antialiased). "bicubic" and
+            "bilinear" convert the whole frame to RGB and resize that. "yuv_bicubic" resizes the
+            planes as they are stored and converts what is left, several times faster; the part
+            that is kept is rounded to whole pixels. Frames that are not stored as YUV planes, or
+            come from a decoder that gives RGB only, are resized as RGB.
     """
 
     resize: Literal["short_side", "stretch"] = "short_side"
     crop: Literal["center"] = "center"
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    interpolation: Literal["bicubic", "bilinear", "yuv_bicubic"] = "yuv_bicubic"
+
+    @property
+    def resizes_planes(self) -> bool:
+        """Whether stored planes are resized, where there are any."""
+        return self.interpolation == "yuv_bicubic"
 
 
 class FramePreprocessor:
@@ -53,17 +69,21 @@ class FramePreprocessor:
         resized = Image.fromarray(np.ascontiguousarray(frame)).resize(
             (self.width_px, self.height_px),
             _INTERPOLATIONS[self.config.interpolation],
-            box=self._source_box(source_height_px, source_width_px),
+            box=self.source_box(source_height_px, source_width_px),
         )
         return np.asarray(resized)
 
-    def _source_box(
-        self, source_height_px: int, source_width_px: int
-    ) -> tuple[float, float, float, float]:
-        """The part of the source that is kept: left, top, right, bottom in source pixels.
+    def source_box(self, source_height_px: int, source_width_px: int) -> SourceBox:
+        """The part of a source that is kept, in pixels of the source.
 
         Resizing a box needs one interpolation and never computes pixels that a later crop drops.
         """
+        exact = self._exact_box(source_height_px, source_width_px)
+        if not self.config.resizes_planes:
+            return exact
+        return whole_pixels(exact, source_height_px, source_width_px)
+
+    def _exact_box(self, source_height_px: int, source_width_px: int) -> SourceBox:
         if self.config.resize == "stretch":
             return (0.0, 0.0, float(source_width_px), float(source_height_px))
         scale = min(source_height_px / self.height_px, source_width_px / self.width_px)
@@ -77,3 +97,17 @@ class FramePreprocessor:
             min(left + kept_width_px, float(source_width_px)),
             min(top + kept_height_px, float(source_height_px)),
         )
+
+
+def whole_pixels(box: SourceBox, height_px: int, width_px: int) -> SourceBox:
+    """The nearest box of whole pixels that begins at even ones, inside a source of that size."""
+    left, top, right, bottom = box
+    kept_width_px, kept_height_px = (max(1, round(size)) for size in (right - left, bottom - top))
+    start_x = _even_start(left, width_px - kept_width_px)
+    start_y = _even_start(top, height_px - kept_height_px)
+    return (start_x, start_y, start_x + kept_width_px, start_y + kept_height_px)
+
+
+def _even_start(start_px: float, largest_px: int) -> int:
+    step = _CHROMA_STEP_PX
+    return min(round(start_px / step), largest_px // step) * step

@@ -67,10 +67,20 @@ class StoredClip:
 
 
 def stored_clips(
-    dataset: TokenDataset, *, max_clips: int | None = None, video_uri: str | None = None
+    dataset: TokenDataset,
+    *,
+    max_clips: int | None = None,
+    video_uri: str | None = None,
+    clip_ids: Sequence[str] | None = None,
 ) -> Iterator[StoredClip]:
-    """The clips of `dataset` in the order of its files, at most `max_clips`."""
+    """The clips of `dataset` in the order of its files, at most `max_clips`.
+
+    With `video_uri` those of one video, with `clip_ids` those with these ids.
+    """
     condition = None if video_uri is None else pc.field("video_uri") == video_uri
+    if clip_ids is not None:
+        chosen = pc.field("clip_id").isin(list(clip_ids))
+        condition = chosen if condition is None else condition & chosen
     left = max_clips
     for batch in dataset.rows(columns=_COLUMNS, filter=condition):
         rows = batch if left is None else batch.slice(0, left)

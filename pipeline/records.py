@@ -13,7 +13,7 @@ on every machine, in every run, for any number of workers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,6 +57,26 @@ class ArchiveMember:
 
 
 @dataclass(frozen=True, slots=True)
+class InputFault:
+    """What the listing itself found wrong with an input, which goes to quarantine unread.
+
+    Attributes:
+        reason: Typed reason.
+        message: One line for people: where the fault lies, what it is, and the remedy.
+    """
+
+    reason: QuarantineReason
+    message: str
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, str] | None) -> InputFault | None:
+        """The fault that `dataclasses.asdict` took apart; None stays None."""
+        if fields is None:
+            return None
+        return cls(QuarantineReason(fields["reason"]), fields["message"])
+
+
+@dataclass(frozen=True, slots=True)
 class ListedVideo:
     """One input as the listing saw it; not a byte of it has been read.
 
@@ -68,6 +88,7 @@ class ListedVideo:
             content.
         attributes: The user's own columns (caption, label, split …), carried to every clip row.
         member: Where it lies inside its shard; None for a file of its own.
+        fault: What is known to be wrong with it already; None for most.
     """
 
     uri: str
@@ -75,6 +96,7 @@ class ListedVideo:
     version: str
     attributes: dict[str, str] = field(default_factory=dict)
     member: ArchiveMember | None = None
+    fault: InputFault | None = None
 
     @property
     def video_id(self) -> str:
@@ -97,6 +119,7 @@ class WorkUnit:
         part_index, num_parts: Which part of the video's clips it is, of how many: a long video is
             spread over workers (see `pipeline.unit_parts`).
         member: Where the video lies inside its tar shard; None for a file of its own.
+        fault: What the listing found wrong with the video; None for most.
     """
 
     video_id: str
@@ -107,6 +130,7 @@ class WorkUnit:
     part_index: int = 0
     num_parts: int = 1
     member: ArchiveMember | None = None
+    fault: InputFault | None = None
 
     @classmethod
     def from_listed(cls, video: ListedVideo) -> WorkUnit:
@@ -118,6 +142,7 @@ class WorkUnit:
             video.size_bytes,
             video.attributes,
             member=video.member,
+            fault=video.fault,
         )
 
 

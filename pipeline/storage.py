@@ -100,14 +100,14 @@ def normalized_uri(uri: str | Path) -> str:
 
 
 def member_uri(archive_uri: str, name: str) -> str:
-    """The URI of the member `name` of a tar shard."""
-    return f"{archive_uri}#{urllib.parse.quote(name)}"
+    """The URI of the member `name` of a tar shard; the name need not be text."""
+    return f"{archive_uri}#{urllib.parse.quote(os.fsencode(name))}"
 
 
 def archive_of(uri: str) -> tuple[str, str]:
     """The shard and the member's name in a URI made by `member_uri`."""
     archive_uri, _, name = uri.rpartition("#")
-    return archive_uri, urllib.parse.unquote(name)
+    return archive_uri, os.fsdecode(urllib.parse.unquote_to_bytes(name))
 
 
 def open_filesystem(uri: str, config: StorageConfig) -> tuple[fsspec.AbstractFileSystem, str]:

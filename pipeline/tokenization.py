@@ -13,10 +13,12 @@ import platform
 import time
 import uuid
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
 import pydantic
 import torch
 
@@ -27,7 +29,7 @@ from pipeline.dataset import CommitConfig, CommitSummary, DatasetConfig, Lineage
 from pipeline.dataset.schema import check_attribute_names
 from pipeline.decoding.cutting import CutSettings
 from pipeline.decoding.interface import DecodeConfig
-from pipeline.encoding import EncodeConfig
+from pipeline.encode_config import EncodeConfig
 from pipeline.engine import CommitTarget, DecodeSpec, EngineConfig, EngineResult, run_on_ray
 from pipeline.errors import DatasetError, QuarantineReason, SourceError
 from pipeline.planning import Plan, PlanCounts, plan
@@ -118,15 +120,7 @@ def tokenize_corpus(config: TokenizeConfig) -> TokenizeSummary:
     manifest = verified_manifest(config.tokenizer)
     model_config = SweetTokConfig.from_mapping(manifest["config"], origin=config.tokenizer)
     lineage = build_lineage(config, manifest, model_config)
-    dataset = TokenDataset.create_or_open(
-        config.dataset.uri,
-        lineage,
-        config_yaml=config.to_yaml(),
-        storage=config.dataset.storage,
-        new_version_of=config.dataset.new_version_of,
-    )
-    dataset.store_tokenizer(config.tokenizer)
-    work = _plan(config, dataset)
+    dataset, work = _prepared(config, lineage)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
     is_deleting = config.on_removed == "delete" and len(work.removed) > 0
     if work.units or is_deleting:
@@ -144,12 +138,41 @@ def tokenize_corpus(config: TokenizeConfig) -> TokenizeSummary:
     return summary
 
 
-def _plan(config: TokenizeConfig, dataset: TokenDataset) -> Plan:
+def _prepared(config: TokenizeConfig, lineage: Lineage) -> tuple[TokenDataset, Plan]:
+    """The dataset and what is to do.
+
+    A dataset that refuses this run is found before the listing, which may take hours; a new
+    dataset is made after it, so that a source that cannot be listed leaves none behind.
+    """
+    place = config.dataset
+    if TokenDataset.exists(place.uri, storage=place.storage):
+        dataset = _open_target(config, lineage)
+        return dataset, _plan(config, dataset.finished_units(), dataset.attribute_names)
+    finished = TokenDataset.finished_before(
+        place.uri, lineage, storage=place.storage, new_version_of=place.new_version_of
+    )
+    work = _plan(config, finished, [])
+    return _open_target(config, lineage), work
+
+
+def _open_target(config: TokenizeConfig, lineage: Lineage) -> TokenDataset:
+    dataset = TokenDataset.create_or_open(
+        config.dataset.uri,
+        lineage,
+        config_yaml=config.to_yaml(),
+        storage=config.dataset.storage,
+        new_version_of=config.dataset.new_version_of,
+    )
+    dataset.store_tokenizer(config.tokenizer)
+    return dataset
+
+
+def _plan(config: TokenizeConfig, finished: pa.Table, attribute_names: Sequence[str]) -> Plan:
     """What is to do, refused where doing it would be a mistake."""
     work = plan(
         # What a damaged shard does not show is not removed.
         list_batches(config.source, allow_damage=config.on_removed == "keep"),
-        dataset.finished_units(),
+        finished,
         retry_quarantined=config.retried_reasons,
     )
     counts = work.counts
@@ -167,7 +190,7 @@ def _plan(config: TokenizeConfig, dataset: TokenDataset) -> Plan:
     )
     if config.on_removed == "delete":
         _check_removed(config, counts)
-    check_attribute_names(list(dict.fromkeys([*dataset.attribute_names, *work.units.attributes])))
+    check_attribute_names(list(dict.fromkeys([*attribute_names, *work.units.attributes])))
     return work
 
 
@@ -256,6 +279,7 @@ def _summary(
         num_tokenized=committed.num_videos,
         num_quarantined=committed.num_quarantined,
         num_unchanged=num_listed - done,
+        num_taken_down=work.counts.num_taken_down,
         num_repeated=work.counts.num_repeated,
         num_removed=work.counts.num_removed,
         num_deleted=num_deleted,

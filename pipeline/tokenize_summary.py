@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.wording import counted
+
 
 @dataclass(frozen=True)
 class TokenizeSummary:
@@ -18,6 +20,7 @@ class TokenizeSummary:
         num_quarantined: Inputs that this run quarantined.
         num_unchanged: Inputs that the dataset already had, that were taken down, or that another
             run finished meanwhile.
+        num_taken_down: Those of them that were taken down and stay out.
         num_repeated: How often an input was listed once more; not in `num_listed`.
         num_removed: Videos of the dataset that were not listed; not in `num_listed`.
         num_deleted: Those of them whose rows this run deleted.
@@ -34,6 +37,7 @@ class TokenizeSummary:
     num_tokenized: int
     num_quarantined: int
     num_unchanged: int
+    num_taken_down: int
     num_repeated: int
     num_removed: int
     num_deleted: int
@@ -48,13 +52,22 @@ class TokenizeSummary:
             return [self._accounts(), *self._quarantined(), self._work()]
         if self.num_deleted:
             return [self._accounts(), f"{self.dataset_uri} is at version {self.dataset_version}"]
-        return [self._accounts(), f"nothing to do: {self.dataset_uri} is up to date"]
+        return [self._accounts(), self._nothing_to_do()]
+
+    def _nothing_to_do(self) -> str:
+        line = f"nothing to do: {self.dataset_uri} is up to date"
+        if not self.num_taken_down:
+            return line
+        videos = counted(self.num_taken_down, "video")
+        return f"{line}, {videos} kept out by takedowns (takedown.lift lets videos in)"
 
     def _accounts(self) -> str:
         accounts = (
             f"listed {self.num_listed} = tokenized {self.num_tokenized} + quarantined "
             f"{self.num_quarantined} + unchanged {self.num_unchanged}"
         )
+        if self.num_taken_down:
+            accounts += f" (of which taken down {self.num_taken_down})"
         if self.num_removed:
             accounts += f"; removed {self.num_removed}, of which deleted {self.num_deleted}"
         if self.num_repeated:

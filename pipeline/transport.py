@@ -20,6 +20,7 @@ from pipeline.records import (
     ArchiveMember,
     Clip,
     ClipWindow,
+    InputFault,
     Quarantine,
     TokenizedClip,
     UnitEnd,
@@ -98,7 +99,11 @@ def _unpack(header: dict[str, Any], payload: Any) -> Record:
 
 def _unit(fields: dict[str, Any]) -> WorkUnit:
     member = fields["member"]
-    return WorkUnit(**(fields | {"member": None if member is None else ArchiveMember(**member)}))
+    records = {
+        "member": None if member is None else ArchiveMember(**member),
+        "fault": InputFault.from_fields(fields["fault"]),
+    }
+    return WorkUnit(**(fields | records))
 
 
 def _quarantine(fields: dict[str, Any] | None) -> Quarantine | None:

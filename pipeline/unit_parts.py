@@ -30,6 +30,6 @@ def split_units(units: Iterable[WorkUnit], part_bytes: int | None) -> list[WorkU
 
 def _parts_of(unit: WorkUnit, part_bytes: int) -> list[WorkUnit]:
     num_parts = min(MAX_PARTS, -(-unit.size_bytes // part_bytes))
-    if num_parts <= 1:
+    if num_parts <= 1 or unit.fault is not None:
         return [unit]
     return [replace(unit, part_index=index, num_parts=num_parts) for index in range(num_parts)]

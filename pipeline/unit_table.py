@@ -9,11 +9,13 @@ A `WorkUnit` exists only while somebody looks at it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.records import ArchiveMember, WorkUnit
+from pipeline.records import ArchiveMember, InputFault, WorkUnit
+from pipeline.sources.batches import LISTING_SCHEMA
 from pipeline.transport import records_to_table
 
 UNIT_SCHEMA = pa.schema(
@@ -24,9 +26,10 @@ UNIT_SCHEMA = pa.schema(
         ("size_bytes", pa.int64()),
         ("attributes", pa.map_(pa.string(), pa.string())),
         ("member_offset_bytes", pa.int64()),
+        LISTING_SCHEMA.field("fault"),
     ]
 )
-"""Columns of a `UnitTable`; the last one is null for a file of its own."""
+"""Columns of a `UnitTable`; the last two are null for a file of its own, and without a fault."""
 
 _ROWS_AT_ONCE = 4096
 
@@ -86,10 +89,13 @@ def _row(unit: WorkUnit) -> dict[str, Any]:
         "size_bytes": unit.size_bytes,
         "attributes": list(unit.attributes.items()),
         "member_offset_bytes": None if unit.member is None else unit.member.offset_bytes,
+        "fault": None if unit.fault is None else asdict(unit.fault),
     }
 
 
 def _unit(row: dict[str, Any]) -> WorkUnit:
     offset_bytes = row.pop("member_offset_bytes")
     member = None if offset_bytes is None else ArchiveMember(offset_bytes, row["size_bytes"])
-    return WorkUnit(**(row | {"attributes": dict(row["attributes"]), "member": member}))
+    fault = InputFault.from_fields(row["fault"])
+    attributes = dict(row["attributes"])
+    return WorkUnit(**(row | {"attributes": attributes, "member": member, "fault": fault}))

@@ -30,3 +30,15 @@ def new_directory(target: Path) -> Iterator[Path]:
     if target.exists():
         target.rmdir()  # empty, or something else came in between: then this refuses
     os.replace(partial, target)
+
+
+@contextmanager
+def replaced_directory(target: Path) -> Iterator[Path]:
+    """As `new_directory`, but what `target` held before gives way once the block has ended well."""
+    earlier = target.with_name(f".{target.name}.replaced")
+    with new_directory(target) as partial:
+        yield partial
+        shutil.rmtree(earlier, ignore_errors=True)
+        if target.exists():
+            os.replace(target, earlier)
+    shutil.rmtree(earlier, ignore_errors=True)

@@ -17,19 +17,42 @@ import pydantic_core
 import yaml
 
 from sweettok.errors import ConfigError
+from sweettok.uri_secrets import secret_in_uri
 
 _SECRET_WORDS = ("secret", "password", "token", "key", "credential")
 _LONGEST_SHOWN_VALUE = 80
+_LARGEST_INTEGER = 2**63 - 1
 
 ConfigT = TypeVar("ConfigT", bound="StrictConfig")
 
 
 class StrictConfig(pydantic.BaseModel):
-    """Base of all configuration objects: frozen, unknown keys refused, no NaN or infinity."""
+    """Base of all configuration objects: frozen, unknown keys refused, no NaN or infinity.
+
+    Truth values are no numbers, integers fit into 64 bits, and a URI that carries credentials is
+    refused: a configuration is stored beside every output.
+    """
 
     model_config = pydantic.ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
     )
+
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _refuse_what_is_never_right(cls, value: Any, field: pydantic.ValidationInfo) -> Any:
+        annotation = cls.model_fields[str(field.field_name)].annotation
+        for one in _values(value, annotation):
+            if isinstance(one, bool):
+                if not _may_be_truth_value(annotation):
+                    raise ValueError(f"must not be a truth value; {str(one).lower()!r} is one")
+            elif isinstance(one, int) and abs(one) > _LARGEST_INTEGER:
+                raise ValueError(f"must lie within ±{_LARGEST_INTEGER}")
+            elif isinstance(one, str) and (secret := secret_in_uri(one)):
+                raise ValueError(
+                    f"carries {secret}; give credentials through the environment "
+                    "(a configuration is stored beside every output)"
+                )
+        return value
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], *, origin: str = "") -> Self:
@@ -61,13 +84,14 @@ def load_config(
     """
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read ({error.strerror}); give --config FILE"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: cannot be read as YAML: {reason}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: must hold a mapping of keys, found {type(values).__name__}")
     for override in overrides:
@@ -96,9 +120,33 @@ def _apply_override(cls: type[StrictConfig], values: dict[str, Any], override: s
             raise ConfigError(f"--set {override!r}: {key!r} holds a value, not a section")
         node = child
     try:
-        node[keys[-1]] = yaml.safe_load(text)
+        node[keys[-1]] = _parse(text)
     except yaml.YAMLError:
         raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value") from None
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML whose mappings have each key once; the plain loader lets the last one win silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys: set[Any] = set()
+        for key_node, _ in node.value:
+            key = key_node.value
+            if key in keys:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is there twice", key_node.start_mark
+                )
+            keys.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _parse(text: str) -> Any:
+    """The value of a YAML text.
+
+    Raises:
+        yaml.YAMLError: It is none, or a mapping has a key twice.
+    """
+    return yaml.load(text, Loader=_UniqueKeyLoader)
 
 
 def _readable(cls: type[StrictConfig], error: pydantic.ValidationError, origin: str) -> str:
@@ -130,9 +178,12 @@ def _fault(cls: type[StrictConfig], item: pydantic_core.ErrorDetails) -> str:
 def _shown_value(item: pydantic_core.ErrorDetails) -> str:
     """The refused value, unless it is long, a whole section, or could be a secret."""
     name = str(item["loc"][-1]).lower() if item["loc"] else ""
-    if any(word in name for word in _SECRET_WORDS) or isinstance(item["input"], dict | list):
+    value = item["input"]
+    if any(word in name for word in _SECRET_WORDS) or isinstance(value, dict | list):
         return ""
-    shown = repr(item["input"])
+    if isinstance(value, str) and secret_in_uri(value):
+        return ""
+    shown = repr(value)
     return f" (got {shown})" if len(shown) <= _LONGEST_SHOWN_VALUE else ""
 
 
@@ -170,6 +221,20 @@ def _has_free_names(annotation: Any) -> bool:
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return True
     return any(_has_free_names(argument) for argument in get_args(annotation))
+
+
+def _values(value: Any, annotation: Any) -> Iterable[Any]:
+    """A value, or those of a list or free mapping; a section looks at its own."""
+    if isinstance(value, dict):
+        return value.values() if _has_free_names(annotation) else ()
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _may_be_truth_value(annotation: Any) -> bool:
+    """Whether a type, or what it is made of, has a place for true and false."""
+    if annotation in (bool, Any):
+        return True
+    return any(map(_may_be_truth_value, get_args(annotation)))
 
 
 def _sections(annotation: Any) -> list[type[pydantic.BaseModel]]:

@@ -44,28 +44,36 @@ def make_dataset(folder: Path, tokenizer: str) -> Path:
 
     Every video has a data file of its own and every clip a recorded PSNR.
     """
-    config = tokenize_config(make_corpus(folder / "videos"), tokenizer, folder / "tokens")
+    make_corpus(folder / "videos")
+    tokenize_missing(folder / "videos", tokenizer, folder / "tokens", RUN_ID)
+    return folder / "tokens"
+
+
+def tokenize_missing(videos: Path, tokenizer: str, root: Path, run_id: str) -> None:
+    """A run of the job, without Ray: works on what the dataset at `root` lacks."""
+    config = tokenize_config(videos, tokenizer, root)
     model_config = SweetTok.from_pretrained(tokenizer).config
     lineage = build_lineage(config, read_manifest(tokenizer), model_config)
-    dataset = TokenDataset.create_or_open(folder / "tokens", lineage)
+    dataset = TokenDataset.create_or_open(root, lineage)
     dataset.store_tokenizer(tokenizer)
     units, counts = plan_units(list_videos(config.source), dataset.finished_units())
     stage = DecodeStage(
         config.decode, config.clips, config.preprocess, lineage.geometry, config.source.storage
     )
     encode = EncodeStage(tokenizer, config.encode.model_copy(update={"psnr_fraction": 1.0}))
-    committer = Committer(dataset, RUN_ID, CommitConfig(every_clips=3, target_file_bytes=1))
+    committer = Committer(dataset, run_id, CommitConfig(every_clips=3, target_file_bytes=1))
     done = run_in_process(units, stage, encode, committer, batch_size=3)
-    dataset.write_run_file(RUN_ID, "config.yaml", config.to_yaml())
-    write_summary(dataset, num_listed=counts.num_listed, num_tokenized=done.num_videos,
-                  num_quarantined=done.num_quarantined, num_unchanged=0,
-                  num_clips=done.num_clips, reasons={"truncated": 3})  # fmt: skip
-    return folder / "tokens"
+    num_done = done.num_videos + done.num_quarantined
+    dataset.write_run_file(run_id, "config.yaml", config.to_yaml())
+    write_summary(dataset, run_id, num_listed=counts.num_listed, num_tokenized=done.num_videos,
+                  num_quarantined=done.num_quarantined,
+                  num_unchanged=counts.num_listed - num_done, num_clips=done.num_clips,
+                  reasons={"truncated": done.num_quarantined})  # fmt: skip
 
 
-def write_summary(dataset: TokenDataset, **values: Any) -> None:
+def write_summary(dataset: TokenDataset, run_id: str = RUN_ID, **values: Any) -> None:
     """Keeps a summary of the run."""
-    dataset.write_run_file(RUN_ID, "summary.json", json.dumps(values))
+    dataset.write_run_file(run_id, "summary.json", json.dumps(values))
 
 
 def verified(root: Path | str, **settings: Any) -> VerificationReport:

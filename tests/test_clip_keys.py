@@ -55,7 +55,7 @@ def test_every_repeat_gap_and_second_state_is_counted(
     for number, part in enumerate((rows[:cut], rows[cut:])):
         batch = batch_of(part)
         partitions.add(keys_of(batch, number, 100, pa.array(np.arange(len(part)))))
-    check = VideoCheck(["a.parquet", "b.parquet"], are_complete=True)
+    check = VideoCheck("/tokens", ["a.parquet", "b.parquet"], are_complete=True)
     search = VideoSearch([stable_id("video", video) for video in (0, 2, 99)])
     for keys in partitions:
         check.check(keys)
@@ -71,7 +71,7 @@ def test_a_finding_names_both_places(tmp_path: Path) -> None:
     batch = batch_of([(0, 0, 0), (0, 0, 1)])
     partitions.add(keys_of(batch, 0, 0, pa.array([0, 1])))
     partitions.add(keys_of(batch, 1, 500, pa.array([1])))
-    check = VideoCheck(["a.parquet", "b.parquet"], are_complete=True)
+    check = VideoCheck("/tokens", ["a.parquet", "b.parquet"], are_complete=True)
     for keys in partitions:
         check.check(keys)
     (finding,) = check.result.findings

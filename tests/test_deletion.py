@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pipeline.dataset import CommitConfig, Committer
 from pipeline.dataset.assembly import CompletedUnit
 from pipeline.dataset.commits import COMMIT_ID, CommitConflictError
+from pipeline.dataset.deletion import Removal
 from pipeline.dataset.rows import quarantine_rows, token_rows
 from pipeline.dataset.token_dataset import STATE_TAKEN_DOWN
 from pipeline.errors import DatasetError, QuarantineReason
@@ -28,6 +29,7 @@ from tests.token_samples import (
 )
 
 TAKEN = "file:///videos/000"
+TAKEN_PAIR = (TAKEN, "file:///videos/001")
 
 
 @pytest.fixture
@@ -96,9 +98,11 @@ def test_deleting_beside_a_committer_needs_no_file_twice(place: Place) -> None:
 
 def test_what_was_taken_down_is_never_tokenized_again_until_it_is_lifted(place: Place) -> None:
     place.commit(flat(corpus(4).values()))
-    dataset = place.open()
-    taken = [TAKEN, work_unit("001").video_id, "/videos/never seen.mp4"]
-    assert dataset.take_down(taken, run_id="legal", reason="request 17") == 3
+    dataset, before = place.open(), place.rows()
+    taken = (TAKEN, work_unit("001").video_id, "/videos/never seen.mp4")
+    removal = dataset.take_down(taken, run_id="legal", reason="request 17")
+    num_clips = sum(row["video_uri"] in TAKEN_PAIR for row in before)
+    assert removal == Removal(3, 2, num_clips, taken[2:])
     assert uris(place) == {"file:///videos/002"}
     assert sorted(states(place).values()).count(STATE_TAKEN_DOWN) == 3
     row = next(row for row in dataset.quarantine().to_pylist() if row["video_uri"] == TAKEN)
@@ -113,7 +117,8 @@ def test_what_was_taken_down_is_never_tokenized_again_until_it_is_lifted(place: 
     assert dataset.delete_videos(ids("000"), run_id="refresh", reason="removed") == 0
     assert uris(place) == {"file:///videos/002"}
     version = place.open().version
-    assert dataset.take_down([TAKEN], run_id="legal", reason="again") == 0
+    assert dataset.take_down([TAKEN], run_id="legal", reason="again") == Removal()
+    assert dataset.take_down(taken, run_id="legal", reason="again") == Removal(unknown=taken[2:])
     assert place.open().version == version
 
     assert dataset.lift_takedown([TAKEN, "file:///videos/002"], run_id="legal") == 1
@@ -135,7 +140,8 @@ def test_a_run_under_way_cannot_bring_a_video_back(place: Place) -> None:
     committer = Committer(place.open(), "run", CommitConfig(target_file_bytes=1))
     for record in [*unit_records(work_unit("000"), 2), *unit_records(work_unit("kept"), 2)]:
         committer.add(record)
-    assert place.open().take_down([TAKEN], run_id="legal", reason="x") == 1
+    removal = place.open().take_down([TAKEN], run_id="legal", reason="x")
+    assert (removal.num_forbidden, removal.num_videos) == (1, 0)
     summary = committer.close()
     assert (summary.num_videos, summary.num_skipped) == (1, 1)
     assert uris(place) == {"file:///videos/other", "file:///videos/kept"}

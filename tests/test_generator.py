@@ -28,7 +28,7 @@ from pipeline.generator.sampling import SamplingConfig, no_class, prompts, sampl
 from pipeline.generator.trainer import GeneratorTrainer
 from pipeline.generator.training_config import GeneratorTrainingConfig
 from pipeline.sequences.vocabulary import NO_CLASS, SequenceVocabulary
-from sweettok import SweetTok
+from sweettok import SweetTok, Tokens
 from sweettok.errors import ConfigError
 from tests.token_samples import commit_all, unit_records, work_unit
 
@@ -169,7 +169,11 @@ def run(config: TrainGeneratorConfig, root: Path, stop: int | None) -> dict[str,
 
 @pytest.mark.parametrize("stop", [1, 4, 5])
 def test_a_restored_run_ends_with_the_weights_of_an_undisturbed_one(root: Path, stop: int) -> None:
-    config = run_config(root, accumulation_steps=2, ema={"decay": 0.9}, class_dropout=0.5)
+    values = run_config(
+        root, accumulation_steps=2, ema={"decay": 0.9}, class_dropout=0.5
+    ).to_mapping()
+    values["model"]["attention_dropout"] = 0.3
+    config = TrainGeneratorConfig.from_mapping(values)
     whole, resumed = run(config, root, None), run(config, root, stop)
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
@@ -183,6 +187,20 @@ def test_learning_takes_the_loss_below_the_entropy_of_frequencies(root: Path) ->
     for batch in islice(batches, 60):
         last = trainer.step([source.sequences(batch)])
     assert last.losses["total"].item() < source.unigram_entropies()["total"]
+
+
+def test_bf16_passes_keep_weights_and_losses_in_float32() -> None:
+    def stepped(precision: str) -> tuple[Tensor, Tensor]:
+        config = GeneratorTrainingConfig.from_mapping({"num_steps": 1, "precision": precision})
+        trainer = GeneratorTrainer(create_generator(TINY, WORDS, seed=1), WORDS, config)
+        tokens = Tokens(torch.zeros(2, 6, dtype=torch.long), torch.ones(2, 8, dtype=torch.long))
+        loss = trainer.step([WORDS.to_sequences(tokens)]).losses["total"]
+        return loss, trainer.model.state_dict()["lm_head.weight"]
+
+    (exact, _), (loss, weight) = stepped("fp32"), stepped("bf16")
+    assert (loss.dtype, weight.dtype) == (torch.float32, torch.float32)
+    assert loss.item() == pytest.approx(exact.item(), rel=1e-2)
+    assert loss.item() != exact.item()
 
 
 def test_class_dropout_is_a_share_and_the_same_again() -> None:

@@ -1,7 +1,11 @@
 """Listing and storage: every input once, sorted, whatever its name; local and remote alike."""
 
 import os
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import fsspec
 import pytest
@@ -130,6 +134,42 @@ def test_faulty_roots_are_named_with_a_remedy(tmp_path: Path) -> None:
         uris("nosuchscheme://bucket/x")
     with pytest.raises(SourceError, match=r"memory://missing: holds no file ending in"):
         uris("memory://missing")
+
+
+def test_patterns_without_a_match_are_called_patterns(tmp_path: Path, remote_folder: str) -> None:
+    touch(tmp_path / "readme.txt")
+    with pytest.raises(SourceError, match=r"\*\.mp4: matches nothing; check the pattern"):
+        uris(tmp_path / "*.mp4")
+    with pytest.raises(SourceError, match=r"matches no file ending in .*mp4.*check the pattern"):
+        uris(tmp_path / "*.txt")
+    with pytest.raises(SourceError, match=r"matches no file ending in .*check the pattern"):
+        uris(f"{remote_folder}/none/*.mp4")
+
+
+@pytest.fixture
+def web_folder(tmp_path: Path) -> Iterator[str]:
+    """The files below `tmp_path`, served over HTTP."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_web_address_with_a_query_is_one_file(tmp_path: Path, web_folder: str) -> None:
+    touch(tmp_path / "a.mp4", b"12345")
+    touch(tmp_path / "stream", b"123")
+    roots = [f"{web_folder}/{name}" for name in ("a.mp4?part=1*", "a.mp4", "stream?v=7")]
+    videos = list(list_videos(SourceConfig(uris=tuple(roots))))
+    assert sorted((video.uri, video.size_bytes) for video in videos) == sorted(
+        zip(roots, (5, 5, 3), strict=True)
+    )
+    with local_copy(roots[0], StorageConfig(), max_bytes=9) as path:
+        assert (Path(path).read_bytes(), Path(path).suffix) == (b"12345", ".mp4")
+    with pytest.raises(SourceError, match=r"gone.mp4\?x=1: .*its host gives no such file \(404"):
+        uris(f"{web_folder}/gone.mp4?x=1")
 
 
 def test_a_large_directory_is_streamed(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from deltalake import DeltaTable
 from pipeline.dataset import CommitConfig, Committer, TokenDataset
 from pipeline.dataset.clean_up import VACUUM_REASON, unneeded_files
 from pipeline.dataset.data_files import MAX_WAIT_S
+from pipeline.dataset.deletion import Removal
 from pipeline.dataset.video_table import VideoTable
 from pipeline.errors import DatasetError
 from pipeline.maintenance import MaintainConfig, MaintenanceSummary, maintain_dataset
@@ -75,14 +77,14 @@ def test_after_a_takedown_and_vacuum_the_bytes_are_gone_when_no_pin_holds_them(
     }  # fmt: skip
     takedown = {"videos": [TAKEN], "reason": "request 17"}
     summary = maintain(place, takedown=takedown)
-    assert summary.num_taken_down == 1
+    assert summary.taken_down == Removal(1, 1, len(tokens_of_taken))
     assert summary.num_held_by_pin == {"paper": 1}
     assert "pin paper: version" in "\n".join(summary.lines())
     assert place.rows(pin="paper") == before
     assert work_unit("001").video_id in ids_in(place)
 
     summary = maintain(place, unpin=["paper"])
-    assert (summary.num_taken_down, summary.pins) == (0, ())
+    assert (summary.taken_down, summary.pins) == (Removal(), ())
     assert work_unit("001").video_id not in ids_in(place)
     kept = {tuple(row["spatial_tokens"]) for row in place.stored_rows()}  # type: ignore[arg-type]
     assert not kept & tokens_of_taken
@@ -177,6 +179,77 @@ def test_a_table_from_before_gets_the_properties_that_pins_need(local: Place) ->
     assert local.open().version == version
 
 
+# --- deletions by name, and what the summary says of names --------------------------------------
+
+
+def test_what_is_deleted_by_name_comes_back_with_the_next_run_that_lists_it(local: Place) -> None:
+    local.commit(flat(corpus(8).values()))
+    before, version = local.rows(), local.open().version
+    num_quarantined = local.open().quarantine().num_rows
+    quarantined_uri = "file:///videos/003"
+    names = [TAKEN, quarantined_uri, "/videos/typo.mp4"]
+    expected = Removal(
+        num_videos=2,
+        num_clips=sum(row["video_uri"] == TAKEN for row in before),
+        unknown=("/videos/typo.mp4",),
+    )
+    assert maintain(local, delete={"videos": names}, dry_run=True).deleted == expected
+    assert local.open().version == version
+    summary = maintain(local, delete={"videos": names}, clean_up={"enabled": False})
+    assert summary.deleted == expected
+    assert summary.lines()[:2] == [
+        f"deleted: 2 videos, {expected.num_clips} clips",
+        "WARNING: /videos/typo.mp4: not in this dataset; nothing to delete",
+    ]
+    finished = local.open().finished_units()["video_id"].to_pylist()
+    assert not {work_unit("001").video_id, work_unit("003").video_id} & set(finished)
+    local.commit(flat(corpus(8).values()))
+    assert local.rows() == before
+    assert local.open().quarantine().num_rows == num_quarantined
+
+
+def test_a_takedown_says_what_it_deleted_and_which_names_it_does_not_know(local: Place) -> None:
+    local.commit([*unit_records(work_unit("a"), 1), *unit_records(work_unit("b"), 3)])
+    known, typo = work_unit("a").uri, "/videos/typo.mp4"
+    takedown = {"videos": [known, typo], "reason": "request 17"}
+    lines = [
+        "takedowns: 2 videos newly kept out; deleted: 1 video, 1 clip",
+        f"WARNING: {typo}: not in this dataset; kept out from now on. Is the name right?",
+    ]
+    assert maintain(local, takedown=takedown, dry_run=True).lines()[1:3] == lines
+    assert maintain(local, takedown=takedown).lines()[:2] == lines
+    again = maintain(local, takedown=takedown).lines()
+    assert again[:2] == ["takedowns: 0 videos newly kept out; deleted: 0 videos, 0 clips", lines[1]]
+    lifted = maintain(local, takedown={"lift": [typo, work_unit("b").uri]}).lines()
+    assert lifted[:2] == [
+        "takedowns: 1 video may come in again",
+        f"WARNING: {work_unit('b').uri}: not taken down; nothing to lift",
+    ]
+
+
+def test_an_unknown_pin_is_an_error_that_names_the_known_ones(local: Place) -> None:
+    local.commit(unit_records(work_unit("a"), 1))
+    with pytest.raises(DatasetError, match="no pin 'nope' to remove; it has no pins"):
+        maintain(local, unpin=["nope"])
+    local.open().pin("june")
+    local.open().pin("may")
+    before = local.files()
+    for dry_run in (True, False):
+        with pytest.raises(DatasetError, match="no pin 'nope' to remove; its pins are june, may"):
+            maintain(local, unpin=["may", "nope"], dry_run=dry_run)
+    assert local.files() == before
+
+
+def test_one_of_a_thing_is_called_by_its_singular(local: Place) -> None:
+    local.commit(unit_records(work_unit("a"), 1))
+    local.commit(unit_records(work_unit("b"), 1))
+    text = "\n".join(maintain(local).lines())
+    assert "clips: 2 small files" in text
+    assert "clips: 1 file (" in text
+    assert "quarantine: 0 files (" in text
+    assert not re.search(r"\b1 \w+s\b", text)
+
+
 # --- files of crashed runs --------------------------------------------------------------------
 
 
@@ -258,7 +331,8 @@ def test_a_dry_run_says_what_would_happen_and_changes_nothing(local: Place) -> N
         local, dry_run=True, takedown={"videos": [TAKEN], "reason": "x"}, unpin=["x"]
     )
     assert local.files() == before
-    assert summary.num_taken_down == 1
+    num_clips = sum(row["video_uri"] == TAKEN for row in local.rows())
+    assert summary.taken_down == Removal(1, 1, num_clips)
     assert summary.tables["clips"].compacted.num_files_before == len(local.data_files())
     assert summary.lines()[0].startswith("dry run")
 

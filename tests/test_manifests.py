@@ -114,6 +114,23 @@ def test_values_that_are_no_texts_become_texts(tmp_path: Path) -> None:
     assert [video.attributes["split"] for video in listed(tmp_path / "coded.parquet")] == [*"xyx"]
 
 
+def test_a_number_that_is_missing_is_no_text(tmp_path: Path) -> None:
+    nan = float("nan")
+    rows = [("1", 0.5), ("2", nan), ("3", None)]
+    columns = {"uri": [uri for uri, _ in rows], "score": [score for _, score in rows]}
+    for kind in (pa.float64(), pa.float32(), pa.float16()):
+        scores = pa.array(columns["score"], pa.float64()).cast(kind)
+        table = pa.table({**columns, "score": scores, "size_bytes": pa.array([7.0, nan, None])})
+        pq.write_table(table, tmp_path / "scores.parquet")
+        found = [video.attributes for video in listed(tmp_path / "scores.parquet")]
+        assert found == [{"score": "0.5"}, {}, {}]
+    path = tmp_path / "scores.jsonl"
+    path.write_text('{"uri": "1", "score": NaN, "all": [1, NaN, {"x": NaN}]}\n')
+    assert listed(path)[0].attributes == {"all": '[1, null, {"x": null}]'}
+    path.write_text('{"uri": "1", "score": "nan"}\n')
+    assert listed(path)[0].attributes == {"score": "nan"}
+
+
 def test_a_missing_file_is_listed_and_its_reading_says_why(tmp_path: Path) -> None:
     gone = ["gone.mp4", "memory://nowhere/gone.mp4", "not-a-folder/gone.mp4", f"{'n' * 999}.mp4"]
     (tmp_path / "not-a-folder").touch()
@@ -189,6 +206,10 @@ def test_a_remote_manifest_is_relative_to_itself() -> None:
 
 FAULTS = {
     "no_uri.csv": ("url,caption\na,b\n", r"no column 'uri', it has url, caption; correct uri_col"),
+    "signed.csv": (
+        "uri,caption\nhttps://h/a.mp4?X-Amz-Signature=hunter2,c\n",
+        r"the 'uri' of line 2 carries a query parameter 'X-Amz-Signature'",
+    ),
     "null_uri.csv": ("uri,caption\na,b\n,c\n", r"line 3 has no 'uri'; name a video there or"),
     "blank_uri.jsonl": ('{"uri": "a"}\n\n{"uri": " "}\n', r"line 3 has no 'uri'"),
     "no_key.jsonl": ('{"uri": "a"}\n{"url": "b"}\n', r"line 2 has no 'uri'"),
@@ -201,6 +222,7 @@ FAULTS = {
     "spaces.csv": ("uri,my label\na,b\n", r"'my label' cannot be a column: rename it"),
     "ragged.csv": ("uri,x\na,b\nc\n", r"line 3 has 1 cells, the header names 2; mend the row"),
     "open_quote.csv": ('uri,x\na,"b\nc,d\n', r"the row at line \d cannot be read .*quote"),
+    "number.jsonl": ('{"uri": "a"}\n{"uri": 5}\n', r"line 2 has 5 for 'uri', which must be a text"),
     "size.csv": ("uri,size_bytes,etag\na,1,e\nb,1 kB,e\n", r"line 3 has '1 kB' for 'size_bytes'"),
     "empty.csv": ("", r"holds no row; give another manifest"),
     "header_only.csv": ("uri\n", r"holds no row"),
@@ -233,6 +255,9 @@ def test_faults_that_no_text_shows(tmp_path: Path) -> None:
     pq.write_table(pa.table({"uri": ["a", None]}), tmp_path / "null.parquet")
     with pytest.raises(SourceError, match=r"row 2 has no 'uri'"):
         listed(tmp_path / "null.parquet")
+    pq.write_table(pa.table({"uri": [5, 6], "x": ["a", "b"]}), tmp_path / "numbers.parquet")
+    with pytest.raises(SourceError, match=r"column 'uri' holds int64 from row 1 on.*uri_column"):
+        listed(tmp_path / "numbers.parquet")
     pq.write_table(pa.table({"uri": pa.array([], pa.string())}), tmp_path / "none.parquet")
     with pytest.raises(SourceError, match=r"holds no row"):
         listed(tmp_path / "none.parquet")

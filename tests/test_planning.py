@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipeline.errors import DatasetError, QuarantineReason
 from pipeline.id_index import IdIndex, first_occurrences, ids_of_keys, keys_of_ids
 from pipeline.planning import Plan, PlanCounts, plan, plan_units
-from pipeline.records import ArchiveMember, ListedVideo, WorkUnit
+from pipeline.records import ArchiveMember, InputFault, ListedVideo, WorkUnit
 from pipeline.sources.batches import batches_of, videos_of
 from pipeline.transport import table_to_records
 from pipeline.unit_table import UnitTable
@@ -22,6 +22,7 @@ from tests.token_samples import listed_video, work_unit
 
 NAMES = st.sampled_from("abcdefgh")
 VERSIONS = st.sampled_from("12")
+FAULT = InputFault(QuarantineReason.BAD_METADATA, "member 'd.json' is not JSON")
 TRUNCATED, EMPTY = QuarantineReason.TRUNCATED, QuarantineReason.EMPTY
 STATES = st.sampled_from(
     [("tokens", None), ("quarantined", "truncated"), ("quarantined", "empty"),
@@ -233,13 +234,14 @@ def test_a_unit_table_holds_units() -> None:
         work_unit("a", caption="a dog", split="train"),
         work_unit("b"),
         WorkUnit("id", "s3://b/0.tar#c.mp4", "print", 7, {}, member=ArchiveMember(512, 7)),
+        WorkUnit("bad", "s3://b/0.tar#d.mp4", "print", 0, fault=FAULT),
     ]
     table = UnitTable.from_units(units)
-    assert (len(table), list(table)) == (3, units)
+    assert (len(table), list(table)) == (4, units)
     assert table.slice(1, 5) == units[1:]
     assert table.attributes == ["caption", "split"]
     blocks = table.tables(2)
-    assert [block.num_rows for block in blocks] == [2, 1]
+    assert [block.num_rows for block in blocks] == [2, 2]
     assert [unit for block in blocks for unit in table_to_records(block)] == units
     assert list(UnitTable.from_units([])) == UnitTable.from_units([]).tables(4) == []
 
@@ -247,7 +249,7 @@ def test_a_unit_table_holds_units() -> None:
 def test_a_listing_survives_being_packed() -> None:
     videos = [
         listed_video("a", caption="ü\n\"", label=""),
-        ListedVideo("s3://b/0.tar#c.mp4", 7, "v", {}, ArchiveMember(0, 7)),
+        ListedVideo("s3://b/0.tar#c.mp4", 7, "v", {}, ArchiveMember(0, 7), FAULT),
     ]  # fmt: skip
     (batch,) = batches_of(videos)
     assert list(videos_of(batch)) == videos

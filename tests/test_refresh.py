@@ -118,7 +118,8 @@ def test_a_takedown_stays_and_quarantine_is_retried_by_reason(
     first = tokenize_corpus(config)
     assert (first.num_tokenized, first.num_quarantined) == (2, 2)
     dataset = TokenDataset.open(first.dataset_uri)
-    assert dataset.take_down([canonical_uri(private)], run_id="request", reason="asked for") == 1
+    removal = dataset.take_down([canonical_uri(private)], run_id="request", reason="asked for")
+    assert (removal.num_videos, removal.num_clips) == (1, 1)
 
     make_short_video(private, 50)
     make_short_video(corpus / "cut.mp4", 9)
@@ -129,7 +130,9 @@ def test_a_takedown_stays_and_quarantine_is_retried_by_reason(
     retried = config.model_copy(update={"retry_quarantined": (reason,)})
     second = tokenize_corpus(retried)
     # The mended file is new work anyway, the empty one is tried again, the rest is left alone.
-    assert second.lines()[0] == "listed 4 = tokenized 1 + quarantined 1 + unchanged 2"
+    assert second.lines()[0] == (
+        "listed 4 = tokenized 1 + quarantined 1 + unchanged 2 (of which taken down 1)"
+    )
     assert second.reasons == {"empty": 1}
     assert names_of(rows_of(second.dataset_uri)) == {"good.mp4", "cut.mp4"}
 
@@ -147,7 +150,11 @@ def test_a_takedown_stays_and_quarantine_is_retried_by_reason(
             }
         )
     )
-    assert successor.lines()[0] == "listed 1 = tokenized 0 + quarantined 0 + unchanged 1"
+    assert successor.lines() == [
+        "listed 1 = tokenized 0 + quarantined 0 + unchanged 1 (of which taken down 1)",
+        f"nothing to do: {target.uri} is up to date, 1 video kept out by takedowns "
+        "(takedown.lift lets videos in)",
+    ]
     assert TokenDataset.open(target.uri).predecessor.uri == first.dataset_uri
     assert good.exists()
 

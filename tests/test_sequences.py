@@ -126,6 +126,24 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|end|>")
 
 
+def piece_tokenizer() -> PreTrainedTokenizerFast:
+    """One as SentencePiece makes them: spaces are marked, and bytes stand in for other letters."""
+    bytes_ = [(f"<0x{number:02X}>", -9.0) for number in range(256)]
+    words = [("▁", -2.0), ("▁a", -3.0), ("▁dog", -3.0), ("▁runs", -3.0), ("ing", -3.0)]
+    letters = [(letter, -4.0) for letter in "abcdefghijklmnopqrstuvwxyz.-0123456789"]
+    pieces = [("<unk>", 0.0), *bytes_, *words, *letters]
+    core = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=True))
+    core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    core.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>")
+
+
+TOKENIZERS = {"bytes": byte_tokenizer(), "pieces": piece_tokenizer()}
+SIZES = {name: len(tokenizer) for name, tokenizer in TOKENIZERS.items()}
+
+
 def clip(seed: int, start_s: float = 0.0) -> ClipTokens:
     tokens = random_tokens(WORDS, 1, seed)
     return ClipTokens(
@@ -136,14 +154,18 @@ def clip(seed: int, start_s: float = 0.0) -> ClipTokens:
     )
 
 
+@pytest.mark.parametrize("kind", list(TOKENIZERS))
 @given(
     caption=st.text(max_size=40),
     times=st.lists(st.integers(0, 10**7), max_size=4),
 )
 @settings(deadline=None, max_examples=60)
-def test_interleaved_sequences_give_back_what_was_packed(caption: str, times: list[int]) -> None:
-    tokenizer = byte_tokenizer()
+def test_interleaved_sequences_give_back_what_was_packed(
+    kind: str, caption: str, times: list[int]
+) -> None:
+    tokenizer = TOKENIZERS[kind]
     words = VideoWords.added_to(tokenizer, WORDS)
+    assert words.first_id == SIZES[kind], "the model's own ids stay as they are"
     caption = caption.encode("utf-8", "ignore").decode()
     video = VideoText(caption, tuple(clip(seed, time / 1000) for seed, time in enumerate(times)))
     rounded = VideoText(
@@ -168,6 +190,23 @@ def test_long_videos_are_packed_in_pieces_of_whole_clips() -> None:
     assert {piece.caption for piece in unpacked} == {"a dog runs"}
     with pytest.raises(SequenceError, match="max_length is 8"):
         list(words.pack_all(tokenizer, video, max_length=8))
+
+
+@pytest.mark.parametrize("start_s", [-0.0, -0.0004, 1e-9, 86_400.1234])
+def test_times_are_kept_to_the_millisecond(start_s: float) -> None:
+    tokenizer = byte_tokenizer()
+    words = VideoWords.added_to(tokenizer, WORDS)
+    packed = words.pack(tokenizer, VideoText("", (clip(0, start_s),)))
+    (found,) = words.unpack(tokenizer, packed).clips
+    assert found.start_s == pytest.approx(start_s, abs=0.0005)
+
+
+@pytest.mark.parametrize("start_s", [-1.0, float("nan"), float("inf")])
+def test_times_that_are_none_are_refused(start_s: float) -> None:
+    tokenizer = byte_tokenizer()
+    words = VideoWords.added_to(tokenizer, WORDS)
+    with pytest.raises(SequenceError, match="a clip cannot begin or end at"):
+        words.pack(tokenizer, VideoText("", (clip(0, start_s),)))
 
 
 def test_captions_cannot_smuggle_video_words_in() -> None:

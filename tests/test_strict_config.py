@@ -11,6 +11,7 @@ from pipeline.tokenization import TokenizeConfig
 from pipeline.training.config import TrainConfig
 from sweettok.errors import ConfigError
 from sweettok.strict_config import StrictConfig, load_config
+from sweettok.uri_secrets import secret_in_uri
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -115,3 +116,54 @@ def test_a_missing_file_and_a_missing_key_are_named(tmp_path: Path) -> None:
     (tmp_path / "list.yaml").write_text("- a\n")
     with pytest.raises(ConfigError, match="must hold a mapping"):
         load_config(TokenizeConfig, tmp_path / "list.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("encode.batch_size=true", r"encode\.batch_size: must not be a truth value"),
+        ("encode.batch_size=99999999999999999999", r"encode\.batch_size: must lie within"),
+        ("{a: 1, a: 2}=3", "write it as a.b=value|unknown key"),
+        ("source={uris: [a], uris: [b]}", "is not a YAML value"),
+    ],
+)
+def test_values_that_yaml_lets_pass_are_refused(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(TokenizeConfig, CONFIGS / "tokenize_corpus.yaml", [override])
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    text = (CONFIGS / "tokenize_corpus.yaml").read_text()
+    (tmp_path / "twice.yaml").write_text(text + "\ntokenizer: other\n")
+    with pytest.raises(ConfigError, match=r"twice\.yaml: .*'tokenizer' is there twice.*line"):
+        load_config(TokenizeConfig, tmp_path / "twice.yaml")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "source.uris=[s3://someone:hunter2@bucket/videos]",
+        "dataset.uri=https://someone:hunter2@store.example/tokens",
+        "source.storage.endpoint_url=http://someone:hunter2@localhost:9000",
+        "source.storage.options={proxy: 'http://someone:hunter2@proxy:3128'}",
+        "source.manifests=['https://store.example/m.csv?X-Amz-Signature=hunter2']",
+        "source.manifests=[{uri: 'https://store.example/m.csv?se=1&sig=hunter2'}]",
+    ],
+)
+def test_credentials_in_a_uri_are_refused_and_never_repeated(override: str) -> None:
+    with pytest.raises(ConfigError, match=r"carries .*through the environment") as refusal:
+        load_config(TokenizeConfig, CONFIGS / "tokenize_corpus.yaml", [override])
+    assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3://bucket/a@b:c/video.mp4",
+        "https://host/video.mp4?part=3",
+        "not a uri: a:b@c",
+        "/a?sig=b",
+    ],
+)
+def test_uris_without_credentials_pass(text: str) -> None:
+    assert secret_in_uri(text) is None

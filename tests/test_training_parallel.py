@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from pipeline.training.config import TrainConfig
-from pipeline.training.evaluation import evaluate, share_of_worker
-from pipeline.training.parallel import num_workers, worker_rank
+from pipeline.training.evaluation import evaluate
+from pipeline.training.parallel import num_workers, share_of_worker, worker_rank
 from pipeline.training.state import TrainingProgress, load_checkpoint, save_checkpoint
 from pipeline.training.state import training_tensors as checkpoint_tensors
 from pipeline.training.trainer import Trainer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,9 @@ from deltalake import DeltaTable
 
 from pipeline.dataset import TokenDataset
 from pipeline.errors import DatasetError
+from pipeline.exports.job import ExportConfig, export_tokens
+from pipeline.maintenance import MaintainConfig, maintain_dataset
+from pipeline.reading import TokenReader
 from pipeline.verification import VerifyConfig
 from sweettok.errors import ConfigError
 from sweettok.strict_config import load_config
@@ -29,6 +33,7 @@ from tests.planted_datasets import (
     rewrite_log,
     rewrite_rows,
     save_lively_tokenizer,
+    tokenize_missing,
     verified,
     write_summary,
 )
@@ -193,6 +198,61 @@ def test_an_altered_row_is_found(
     assert ".parquet row 2" in finding or check == "videos"
 
 
+def copied(rows: Rows) -> Rows:
+    """An edit that adds a row once more."""
+    return [*rows, rows[1]]
+
+
+@pytest.mark.parametrize(
+    ("edit", "table"),
+    [
+        (copied, "clips"),
+        (edited(spatial_tokens=changed(3, 96)), "clips"),
+        (edited(temporal_tokens=lambda ids: [(ids[0] + 1) % 64, *ids[1:]]), "clips"),
+        (edited(video_fingerprint="f" * 32), "clips"),
+        (edited(video_uri="file:///elsewhere"), "clips"),
+        (edited(video_id="a" * 32), "clips"),
+        (lambda rows: [rows[0], rows[2]], "clips"),
+        (edited(reason="bad mood"), "quarantined"),
+        (lambda rows: [*rows, rows[0]], "quarantined"),
+    ],
+)  # fmt: skip
+def test_the_advice_on_a_row_helps_when_it_is_followed_to_the_letter(
+    clean: Path, root: Path, edit: Callable[[Rows], Rows], table: str
+) -> None:
+    rewrite_rows(getattr(TokenDataset.open(root), table), edit)
+    report = verified(root, sample_clips=9)
+    named = [check for check in report.checks if check.name != "runs"]
+    advice = {finding.remedy for check in named for finding in check.findings}
+    assert advice
+    for remedy in sorted(advice):
+        command = remedy.partition("delete it with ")[2].partition(", then run")[0]
+        job, *arguments = shlex.split(command.removeprefix("python "))
+        assert (job, arguments[0]) == ("jobs/maintain_dataset.py", "--config")
+        overrides = [text for text in arguments[2:] if text != "--set"]
+        maintain_dataset(load_config(MaintainConfig, REPOSITORY / arguments[1], overrides))
+    tokenizer = str(clean.parent / "tokenizer")
+    tokenize_missing(clean.parent / "videos", tokenizer, root, "second")
+    mended = verified(root, sample_clips=9)
+    assert found_by(mended) == {}, mended.text()
+    assert TokenDataset.open(root).num_clips() == 9
+    assert len(TokenDataset.open(root).quarantine()) == 3
+
+
+def test_a_row_that_no_deletion_can_name_is_sent_back_to_an_older_version(root: Path) -> None:
+    dataset = TokenDataset.open(root)
+    rewrite_rows(dataset.clips, edited(video_id="not an id", video_uri=None))
+    (remedy,) = {
+        finding.remedy
+        for check in verified(root).checks
+        if check.name == "rows"
+        for finding in check.findings
+    }
+    assert "restore(version)" in remedy
+    DeltaTable(str(root)).restore(dataset.version - 1)
+    assert found_by(verified(root)) == {}
+
+
 def test_a_wrong_fingerprint_is_found_in_its_row_and_in_its_video(root: Path) -> None:
     rewrite_rows(TokenDataset.open(root).clips, edited(video_fingerprint="f" * 32))
     report = verified(root)
@@ -275,7 +335,7 @@ def test_an_input_in_both_tables(root: Path, reason: str, findings: dict[str, in
     report = verified(root)
     assert found_by(report) == findings
     notes = [note for check in report.checks for note in check.notes]
-    assert [("1 inputs have tokens and a row" in note) for note in notes] == [True] * (not findings)
+    assert [("1 input with tokens and a row" in note) for note in notes] == [True] * (not findings)
     assert found_by(verified(root, version=dataset.version)) == {}
 
 
@@ -351,6 +411,24 @@ def test_videos_that_are_gone_or_changed_are_named_and_others_take_their_place(
     ]  # fmt: skip
 
 
+def test_a_version_that_does_not_exist_is_one_clear_error(root: Path) -> None:
+    dataset = TokenDataset.open(root)
+    message = f"{root}: has no version 99; the newest is {dataset.version}"
+    values = {"dataset": {"uri": str(root)}, "version": 99, "format": "webdataset"}
+    export = ExportConfig.from_mapping(values | {"output": str(root.parent / "exported")})
+    opened: list[Callable[[], object]] = [
+        lambda: verified(root, version=99),
+        lambda: dataset.pin("x", version=99),
+        lambda: TokenReader.open(root, 99),
+        lambda: export_tokens(export),
+    ]
+    for attempt in opened:
+        with pytest.raises(DatasetError) as caught:
+            attempt()
+        assert str(caught.value) == message
+    assert dataset.pins() == []
+
+
 def test_older_tables_and_pinned_versions_are_verified(tmp_path: Path) -> None:
     """Rows that have no tokenizer beside them: the only finding is that."""
     for state in ("1", "2"):
@@ -378,7 +456,7 @@ def test_the_job_on_s3(endpoint_url: str, root: Path, tmp_path: Path) -> None:
     bad = run_plain("verify_dataset", "--config", str(config), "--set", f"output={output}")
     assert bad.returncode == 1
     assert "Traceback" not in bad.stderr
-    assert bad.stderr.splitlines()[-1].endswith("1 findings, see above")
+    assert bad.stderr.splitlines()[-1].endswith("1 finding, see above")
     assert f"s3://corpus/verified/{name}" in bad.stdout
     report = json.loads(output.read_text())
     assert report["num_findings"] == 1

@@ -97,8 +97,10 @@ def on_store(uri: str, action: Callable[[], _ResultT]) -> _ResultT:
 
 
 def _broke_off(error: Exception) -> bool:
+    # An answer may also break off after the library has repeated the request for another reason.
     text = str(error)
-    return "HTTP error" in text and "max_retries" not in text
+    is_exhausted = "max_retries" in text and "response body error" not in text
+    return "HTTP error" in text and not is_exhausted
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.dataset.commits import on_newest_state
@@ -19,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 FINGERPRINT, LINEAGE, CONFIG = "sweettok.fingerprint", "sweettok.lineage", "sweettok.config"
 PREDECESSOR = "sweettok.predecessor"
+_REMEDY = "choose a dataset.uri where this user may write, or allow it"
 
 
 def open_clips(uri: str, options: Mapping[str, str], version: int | None = None) -> VideoTable:
@@ -40,6 +43,19 @@ def open_quarantine(uri: str, options: Mapping[str, str]) -> VideoTable:
     return VideoTable(_quarantine_uri(uri), options, more_key_columns=["reason"])
 
 
+def check_creatable(
+    uri: str, lineage: Lineage, options: Mapping[str, str], new_version_of: str | None
+) -> None:
+    """Finds what `create_tables` would refuse where there is no dataset yet; makes nothing.
+
+    Raises:
+        DatasetError: As `create_tables`.
+    """
+    _check_local_root(uri)
+    if new_version_of is not None:
+        _predecessor(uri, lineage, options, new_version_of)
+
+
 def create_tables(
     uri: str,
     lineage: Lineage,
@@ -50,21 +66,33 @@ def create_tables(
     """Creates the tables that are not there yet.
 
     Raises:
-        DatasetError: The root holds something else, or the dataset to be continued is not there or
-            is no other one.
+        DatasetError: The root holds something else or cannot be made, or the dataset to be
+            continued is not there or is no other one.
     """
     _check_local_root(uri)
-    # The quarantine comes first: whoever can open the dataset finds both tables.
-    VideoTable.create(_quarantine_uri(uri), QUARANTINE_SCHEMA, {}, options)
     properties = {FINGERPRINT: lineage.fingerprint, LINEAGE: lineage.to_json(), CONFIG: config_yaml}
+    older = None
     if new_version_of is not None:
         if VideoTable.exists(uri, options):
             _check_continues(uri, options, new_version_of)
             return
         older = _predecessor(uri, lineage, options, new_version_of)
-        _inherit_takedowns(older.uri, uri, options)
         properties[PREDECESSOR] = older.to_json()
-    VideoTable.create(uri, TOKEN_SCHEMA, properties, options)
+    _make_local_root(uri)
+    # The quarantine comes first: whoever can open the dataset finds both tables.
+    _create(_quarantine_uri(uri), QUARANTINE_SCHEMA, {}, options)
+    if older is not None:
+        _inherit_takedowns(older.uri, uri, options)
+    _create(uri, TOKEN_SCHEMA, properties, options)
+
+
+def _create(
+    uri: str, schema: pa.Schema, properties: Mapping[str, str], options: Mapping[str, str]
+) -> None:
+    try:
+        VideoTable.create(uri, schema, properties, options)
+    except DatasetError as error:
+        raise DatasetError(f"{error}; the dataset cannot be created there: {_REMEDY}") from error
 
 
 def _predecessor(
@@ -122,6 +150,7 @@ def _check_local_root(uri: str) -> None:
             uri,
         )
     if not root.exists():
+        _check_can_be_made(root)
         return
     if not root.is_dir():
         raise DatasetError(f"{uri}: is a file, a dataset needs a folder")
@@ -131,3 +160,24 @@ def _check_local_root(uri: str) -> None:
             f"{uri}: holds other files ({strange[0]} …) and no token dataset; choose an empty "
             "folder or one that does not exist"
         )
+
+
+def _check_can_be_made(root: Path) -> None:
+    """Looks whether a folder could be made, without making it; what it misses, making it finds."""
+    above = next(folder for folder in root.parents if folder.exists())
+    if not above.is_dir():
+        raise _not_made(root, f"{above} is a file")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise _not_made(root, f"this user may not write in {above}")
+
+
+def _make_local_root(uri: str) -> None:
+    if is_local(uri):
+        try:
+            Path(uri).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _not_made(Path(uri), error.strerror or str(error)) from error
+
+
+def _not_made(root: Path, cause: str) -> DatasetError:
+    return DatasetError(f"{root}: the dataset's folder cannot be made: {cause}; {_REMEDY}")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -35,6 +36,56 @@ logger = logging.getLogger(__name__)
 
 _VIDEO_ID = re.compile(r"[0-9a-f]{32}")
 _STAGE, _ERROR_CLASS = "takedown", "Takedown"
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What a deletion or a takedown of named videos did, or would do.
+
+    Attributes:
+        num_forbidden: Videos that are kept out from now on and were not before; 0 for a deletion.
+        num_videos: Videos whose rows were deleted: clips, and for a deletion quarantine rows too.
+        num_clips: Clip rows that were deleted.
+        unknown: The videos, as they were named, of which the dataset has never held a row (for a
+            deletion: holds no row now).
+    """
+
+    num_forbidden: int = 0
+    num_videos: int = 0
+    num_clips: int = 0
+    unknown: tuple[str, ...] = ()
+
+
+def expected_deletion(dataset: TokenDataset, videos: Sequence[str]) -> Removal:
+    """What deleting videos, named by URIs or ids, would do to this version of the dataset."""
+    given = {video_id_of(video): video for video in videos}
+    wanted = pa.array(list(given), pa.string())
+    in_clips = dataset.clips.keys_of(wanted)["video_id"].unique()
+    quarantined = _not_taken_down(dataset)["video_id"]
+    there = {*in_clips.to_pylist(), *quarantined.to_pylist()} & given.keys()
+    return Removal(
+        num_videos=len(there),
+        num_clips=dataset.clips.num_rows_of(in_clips),
+        unknown=tuple(video for video_id, video in given.items() if video_id not in there),
+    )
+
+
+def expected_takedown(dataset: TokenDataset, videos: Sequence[str]) -> Removal:
+    """What taking videos down would do to this version of the dataset.
+
+    Raises:
+        DatasetError: As `take_down`.
+    """
+    units = _units_of(dataset, videos)
+    banned = set(dataset.taken_down_ids().to_pylist())
+    wanted = pa.array(banned.union(unit.video_id for unit in units), pa.string())
+    there = dataset.clips.keys_of(wanted)["video_id"].unique()
+    return Removal(
+        sum(unit.video_id not in banned for unit in units),
+        len(there),
+        dataset.clips.num_rows_of(there),
+        _never_seen(units, videos),
+    )
 
 
 def delete_videos(dataset: TokenDataset, video_ids: pa.Array, *, run_id: str, reason: str) -> int:
@@ -59,7 +110,7 @@ def delete_videos(dataset: TokenDataset, video_ids: pa.Array, *, run_id: str, re
     return num_videos
 
 
-def take_down(dataset: TokenDataset, videos: Sequence[str], *, run_id: str, reason: str) -> int:
+def take_down(dataset: TokenDataset, videos: Sequence[str], *, run_id: str, reason: str) -> Removal:
     """Deletes videos for good; see `TokenDataset.take_down`."""
     metadata = {"sweettok.run_id": checked_name(run_id, "run id"), "sweettok.reason": "takedown"}
     dataset.refresh()
@@ -77,17 +128,23 @@ def take_down(dataset: TokenDataset, videos: Sequence[str], *, run_id: str, reas
 
     num_new = on_newest_state(dataset, forbid)
 
-    def delete() -> int:
+    def delete() -> tuple[int, int]:
         # Of all that was ever taken down: an earlier takedown may have been stopped half-way.
         there = dataset.clips.keys_of(dataset.taken_down_ids())["video_id"].unique()
+        num_clips = dataset.clips.num_rows_of(there)
         if num_new or len(there):
             dataset.clips.swap(there, [], metadata, even_if_empty=True)
-        return len(there)
+        return len(there), num_clips
 
-    num_deleted = on_newest_state(dataset, delete)
-    if num_new or num_deleted:
-        logger.info("version %d: %d videos taken down", dataset.version, num_new or num_deleted)
-    return max(num_new, num_deleted)
+    removal = Removal(num_new, *on_newest_state(dataset, delete), _never_seen(units, videos))
+    logger.info(
+        "version %d: %d videos newly taken down, %d clips of %d videos deleted",
+        dataset.version,
+        removal.num_forbidden,
+        removal.num_clips,
+        removal.num_videos,
+    )
+    return removal
 
 
 def lift_takedown(dataset: TokenDataset, videos: Sequence[str], *, run_id: str) -> int:
@@ -122,6 +179,12 @@ def _units_of(dataset: TokenDataset, videos: Sequence[str]) -> list[WorkUnit]:
     return units
 
 
+def _never_seen(units: list[WorkUnit], videos: Sequence[str]) -> tuple[str, ...]:
+    """Those of `videos`, as given, of which not even an earlier takedown knew the fingerprint."""
+    given = {video_id_of(video): video for video in videos}
+    return tuple(given[unit.video_id] for unit in units if not unit.fingerprint)
+
+
 def _stored_rows(dataset: TokenDataset, video_ids: list[str]) -> list[dict[str, str]]:
     columns = ["video_id", "video_uri", "video_fingerprint"]
     chosen = pc.field("video_id").isin(video_ids)
@@ -139,12 +202,18 @@ def _takedown_rows(units: list[WorkUnit], run_id: str, reason: str) -> pa.Table:
 
 def _not_taken_down(dataset: TokenDataset) -> pa.Table:
     keys = dataset.quarantined.keys()
-    return keys.filter(pc.not_equal(keys["reason"], QuarantineReason.TAKEN_DOWN.value))
+    reasons = pc.fill_null(keys["reason"], "")
+    return keys.filter(pc.not_equal(reasons, QuarantineReason.TAKEN_DOWN.value))
+
+
+def is_video_id(text: str) -> bool:
+    """Whether `text` has the form of a video's id."""
+    return _VIDEO_ID.fullmatch(text) is not None
 
 
 def video_id_of(video: str) -> str:
     """The id that `video` is, or that the video at this URI has."""
-    if _VIDEO_ID.fullmatch(video):
+    if is_video_id(video):
         return video
     return stable_id("video", _video_uri(video))
 

@@ -83,14 +83,17 @@ class Pins:
         self._clips = clips
         self._files = SideFiles(clips.uri, clips.filesystem)
 
+    def names(self) -> list[str]:
+        """The names of all pins, sorted, also of those whose files cannot be read."""
+        return [name.removesuffix(".json") for name in self._files.names(_FOLDER)]
+
     def all(self) -> list[Pin]:
         """All pins by name, expired ones too.
 
         Raises:
             DatasetError: A file is not what it should be.
         """
-        names = [name.removesuffix(".json") for name in self._files.names(_FOLDER)]
-        found = [self.get(name) for name in names]
+        found = [self.get(name) for name in self.names()]
         return [pin for pin in found if pin is not None]
 
     def get(self, name: str) -> Pin | None:

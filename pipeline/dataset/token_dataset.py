@@ -22,6 +22,7 @@ from pipeline.dataset.creation import (
     CONFIG,
     LINEAGE,
     PREDECESSOR,
+    check_creatable,
     create_tables,
     open_clips,
     open_quarantine,
@@ -38,6 +39,10 @@ from pipeline.storage import StorageConfig, normalized_uri
 STATE_TOKENS = "tokens"
 STATE_QUARANTINED = "quarantined"
 STATE_TAKEN_DOWN = "taken_down"
+FINISHED_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("video_id", "video_fingerprint", "state", "reason")]
+)
+"""Columns of `TokenDataset.finished_units`."""
 
 TOKENIZER_CACHE = "~/.cache/sweettok/tokenizers"
 """Where `TokenDataset.tokenizer_files` keeps its copies unless it is told otherwise."""
@@ -90,6 +95,37 @@ class TokenDataset:
             clips = open_clips(uri, options, found.version)
         return cls(uri, clips, open_quarantine(uri, options))
 
+    @staticmethod
+    def exists(uri: str | Path, *, storage: StorageConfig | None = None) -> bool:
+        """Whether there is a table at `uri`; `open` says whether it is a token dataset.
+
+        Raises:
+            DatasetError: The store refuses.
+        """
+        return VideoTable.exists(normalized_uri(uri), delta_storage_options(storage))
+
+    @staticmethod
+    def finished_before(
+        uri: str | Path,
+        lineage: Lineage,
+        *,
+        storage: StorageConfig | None = None,
+        new_version_of: str | Path | None = None,
+    ) -> pa.Table:
+        """The `finished_units` of a dataset that `create_or_open` would create; creates nothing.
+
+        They are what was taken down in the dataset that it continues.
+
+        Raises:
+            DatasetError: `create_or_open` would refuse.
+        """
+        uri = normalized_uri(uri)
+        older = None if new_version_of is None else normalized_uri(new_version_of)
+        check_creatable(uri, lineage, delta_storage_options(storage), older)
+        if older is None:
+            return FINISHED_SCHEMA.empty_table()
+        return _taken_down_units(TokenDataset.open(older, storage=storage).quarantined.keys())
+
     @classmethod
     def create_or_open(
         cls,
@@ -113,7 +149,7 @@ class TokenDataset:
         Raises:
             LineageError: The dataset holds tokens of another lineage.
             DatasetError: The root is a table of something else or a folder with other files, or
-                the dataset there does not continue `new_version_of`.
+                cannot be made, or the dataset there does not continue `new_version_of`.
         """
         uri = normalized_uri(uri)
         older = None if new_version_of is None else normalized_uri(new_version_of)
@@ -246,7 +282,7 @@ class TokenDataset:
         """
         return deletion.delete_videos(self, video_ids, run_id=run_id, reason=reason)
 
-    def take_down(self, videos: Sequence[str], *, run_id: str, reason: str) -> int:
+    def take_down(self, videos: Sequence[str], *, run_id: str, reason: str) -> deletion.Removal:
         """Deletes videos, and keeps every later run from tokenizing them again.
 
         The bytes are gone once maintenance has vacuumed the versions that still hold them.
@@ -257,7 +293,7 @@ class TokenDataset:
             reason: Why, for people: the message of the quarantine rows.
 
         Returns:
-            How many videos this has changed anything for.
+            What was forbidden and deleted, and which of `videos` the dataset has never seen.
 
         Raises:
             DatasetError: An id is unknown, or the store refuses.
@@ -355,6 +391,12 @@ class TokenDataset:
     @property
     def _tokenizer_folder(self) -> str:
         return f"_tokenizer/{self.lineage.fingerprint}"
+
+
+def _taken_down_units(quarantined: pa.Table) -> pa.Table:
+    rows = quarantined.filter(_is_taken_down(quarantined["reason"]))
+    rows = rows.append_column("state", pa.repeat(STATE_TAKEN_DOWN, rows.num_rows))
+    return rows.select(FINISHED_SCHEMA.names)
 
 
 def _is_taken_down(reasons: pa.ChunkedArray) -> pa.ChunkedArray:

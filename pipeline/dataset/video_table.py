@@ -51,7 +51,8 @@ class VideoTable:
         more_key_columns: Columns that `keys` gives beside these two.
 
     Raises:
-        DatasetError: There is no table, or it needs a reader feature that rewriting rows lacks.
+        DatasetError: There is no table or no such version, or it needs a reader feature that
+            rewriting rows lacks.
     """
 
     def __init__(
@@ -63,14 +64,7 @@ class VideoTable:
     ) -> None:
         self.uri = uri
         self.options = dict(options or {})
-        try:
-            self._table = on_store(
-                uri, lambda: DeltaTable(uri, version=version, storage_options=self.options)
-            )
-        except DatasetError as error:
-            if isinstance(error.__cause__, TableNotFoundError):
-                raise DatasetError(f"{uri}: there is no Delta table") from None
-            raise
+        self._table = _open_table(uri, self.options, version)
         self._check_protocol()
         self.filesystem = pa_fs.PyFileSystem(DeltaStorageHandler(uri, self.options))
         self._keys = KeyIndex((*KEY_COLUMNS, *more_key_columns), self.read)
@@ -128,6 +122,13 @@ class VideoTable:
         """Rows in the table, from the log alone where the log knows."""
         with dataset_errors(self.uri):
             return int(self._table.count())
+
+    def num_rows_of(self, video_ids: pa.Array) -> int:
+        """Rows of some videos in the table; reads one column of the files that may hold them."""
+        if not len(video_ids):
+            return 0
+        wanted = pc.field("video_id").isin(video_ids)
+        return on_store(self.uri, lambda: int(self.arrow_dataset().count_rows(filter=wanted)))
 
     def arrow_dataset(self) -> pa_dataset.Dataset:
         """The table at this version, as a lazy pyarrow dataset."""
@@ -357,3 +358,15 @@ class VideoTable:
                 f"{self.uri}: the table asks for the reader features {', '.join(features)}, which "
                 "this pipeline does not write; copy the rows into a new dataset without them"
             )
+
+
+def _open_table(uri: str, options: dict[str, str], version: int | None) -> DeltaTable:
+    try:
+        return on_store(uri, lambda: DeltaTable(uri, version=version, storage_options=options))
+    except DatasetError as error:
+        if isinstance(error.__cause__, TableNotFoundError):
+            raise DatasetError(f"{uri}: there is no Delta table") from None
+        newest = None if version is None else _open_table(uri, options, None).version()
+        if version is not None and newest is not None and version > newest:
+            raise DatasetError(f"{uri}: has no version {version}; the newest is {newest}") from None
+        raise

@@ -21,6 +21,7 @@ from pipeline.clips import (
 )
 from pipeline.decoding.decord_decoder import DecordDecoder
 from pipeline.decoding.interface import DecodeConfig, DecoderName, VideoDecoder
+from pipeline.decoding.nvdec_decoder import NvdecDecoder, check_nvdec
 from pipeline.decoding.pyav_decoder import PyAVDecoder, PyAVTwoPassDecoder
 from pipeline.decoding.torchcodec_decoder import TorchCodecDecoder, load_torchcodec
 from pipeline.errors import QuarantineReason, RecordError
@@ -29,6 +30,7 @@ from pipeline.records import ClipWindow, VideoInfo
 from sweettok.geometry import ClipGeometry
 
 _DECODERS: dict[DecoderName, type[PyAVDecoder] | type[DecordDecoder] | type[TorchCodecDecoder]] = {
+    "torchcodec_cuda": NvdecDecoder,
     "pyav": PyAVDecoder,
     "pyav_two_pass": PyAVTwoPassDecoder,
     "decord": DecordDecoder,
@@ -103,6 +105,8 @@ class InProcessCutter:
         self._settings = settings
         if "torchcodec" in settings.decode.decoders:
             load_torchcodec()
+        if "torchcodec_cuda" in settings.decode.decoders:
+            check_nvdec()
 
     def cut(
         self,
@@ -121,10 +125,7 @@ class InProcessCutter:
                 timeline.frame_times_s, timeline.end_s, geometry.num_frames, settings.clips
             )
             windows = _windows_after(planned, after, share)
-            frames = (
-                (index, preprocess(frame))
-                for index, frame in decoder.read_frames(needed_frames(windows))
-            )
+            frames = decoder.read_frames(needed_frames(windows), preprocess)
             for window, pixels in gather_clips(frames, windows):
                 yield CutClip(decoder.info, window, pixels)
 

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from pipeline.decoding.scanned_decoder import ScannedDecoder, undecodable
+from pipeline.preprocessing import FramePreprocessor
 
 # decord reads 0 and below as "tolerate everything"; this share of a video is less than one frame.
 _NO_FAULT = 1e-9
@@ -26,7 +27,7 @@ class DecordDecoder(ScannedDecoder):
     _reader: Any = None
 
     def read_frames(
-        self, indices: Iterable[int]
+        self, indices: Iterable[int], preprocess: FramePreprocessor | None = None
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "height width 3"]]]:
         # Opened anew and read frame by frame: seeking is what decord does least reliably, and its
         # skipping lands on other frames in files without an index.
@@ -38,7 +39,7 @@ class DecordDecoder(ScannedDecoder):
                     reader.next()
                 frame = reader.next().asnumpy()
             position = index + 1
-            yield index, self._shown(frame)
+            yield index, self._shown(frame, preprocess)
 
     def close(self) -> None:
         self._reader = None

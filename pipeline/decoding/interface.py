@@ -13,10 +13,11 @@ from jaxtyping import Float64, UInt8
 from pydantic import Field
 
 from pipeline.errors import QuarantineReason, RecordError
+from pipeline.preprocessing import FramePreprocessor
 from pipeline.records import VideoInfo
 from sweettok.strict_config import StrictConfig
 
-DecoderName = Literal["pyav", "pyav_two_pass", "decord", "torchcodec"]
+DecoderName = Literal["pyav", "pyav_two_pass", "decord", "torchcodec", "torchcodec_cuda"]
 
 
 class DecodeConfig(StrictConfig):
@@ -24,7 +25,8 @@ class DecodeConfig(StrictConfig):
 
     Attributes:
         decoders: Implementations in the order in which they are tried; "torchcodec" is an optional
-            one (`pip install 'sweettok[torchcodec]'` and FFmpeg's shared libraries).
+            one (`pip install 'sweettok[torchcodec]'` and FFmpeg's shared libraries), and
+            "torchcodec_cuda" is the same on a GPU's video decoder.
         isolation: "process" decodes in a child process, where a hang or a crash costs one file;
             "none" decodes in this process, where the deadline cannot be enforced.
         deadline_s: Longest time one decoder may take to the next clip of a file, opening it and
@@ -131,15 +133,16 @@ class VideoDecoder(ABC):
 
     @abstractmethod
     def read_frames(
-        self, indices: Iterable[int]
+        self, indices: Iterable[int], preprocess: FramePreprocessor | None = None
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "height width 3"]]]:
         """Decodes once and yields the frames asked for as RGB in [0, 255].
 
         Decoding begins at the start of the file, or later where that certainly gives the same
-        pixels.
+        pixels; what no frame asked for needs is left out under the same condition.
 
         Args:
             indices: Display-order frame numbers of the timeline, strictly increasing.
+            preprocess: Crops and resizes the frames; None gives them at their own size.
         """
 
     @abstractmethod

@@ -14,15 +14,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from itertools import chain, islice
-from typing import cast
 
 import av.error
 import numpy as np
-from av.buffer import Buffer
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
@@ -32,25 +29,23 @@ from pipeline.decoding.container_scan import (
     scan_packets,
     timeline_of,
 )
+from pipeline.decoding.frame_shaping import FrameShaper, orientation_of
 from pipeline.decoding.interface import (
     DecodeConfig,
     DecodeError,
     FrameTimeline,
     VideoDecoder,
     check_file,
-    check_frame_size,
 )
-from pipeline.decoding.orientation import (
-    Orientation,
-    square_pixel_width,
-    with_square_pixels,
-)
+from pipeline.decoding.orientation import Orientation, square_pixel_width
+from pipeline.decoding.packet_selection import PacketSelection, chosen_packets, select_packets
 from pipeline.decoding.packets import demuxed, packets_from, skipped_to
 from pipeline.decoding.seek_points import NO_TIME, SeekPoint
 from pipeline.errors import QuarantineReason, RecordError
+from pipeline.preprocessing import FramePreprocessor
 from pipeline.records import VideoInfo
 
-# Before jumping into a file, so many of its first frames are compared with what the packets
+# Before jumping in a file, so many of its first frames are compared with what the packets
 # announce: a file that misleads does so from its beginning.
 _NUM_CHECKED_FRAMES = 32
 
@@ -69,8 +64,8 @@ class PyAVDecoder(VideoDecoder):
         check_file(path, config)
         self._path = path
         self._config = config
-        self._reformatter = VideoReformatter()
         self._resources = ExitStack()
+        self._selection: PacketSelection | None = None
         try:
             self._scan = scan_packets(path, config)
             self._timestamps: np.ndarray | None = None
@@ -93,19 +88,28 @@ class PyAVDecoder(VideoDecoder):
         return self._timeline
 
     def read_frames(
-        self, indices: Iterable[int]
+        self, indices: Iterable[int], preprocess: FramePreprocessor | None = None
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "height width 3"]]]:
-        wanted = iter(indices)
-        index = next(wanted, None)
-        if index is None:
+        numbers = np.fromiter(indices, np.int64)
+        if not len(numbers):
             return
+        shape = FrameShaper(self._scan.pixel_aspect, self._config, preprocess)
+        if self._timestamps is not None:
+            seek_points = self._scan.seek_points
+            self._selection = select_packets(
+                self._timestamps, seek_points, numbers, _NUM_CHECKED_FRAMES
+            )
+        wanted = iter(numbers.tolist())
+        index = next(wanted)
         for position, frame in self._frames_before(index):
-            self._check_timestamp(position, frame)
+            if position > index:
+                break
             if position == index:
-                yield index, self._to_rgb(frame, position)
-                index = next(wanted, None)
-            if index is None:
-                return
+                yield index, shape(frame, position)
+                following = next(wanted, None)
+                if following is None:
+                    return
+                index = following
         raise RecordError(
             QuarantineReason.UNDECODABLE,
             f"the decoder gave fewer frames than the {self._timeline.num_frames} of the "
@@ -125,31 +129,50 @@ class PyAVDecoder(VideoDecoder):
         """Display-order numbers and frames, beginning anywhere up to frame `index`."""
         frames, self._frames = self._frames or self._open_frames(), None
         if self._timestamps is None or index < _NUM_CHECKED_FRAMES:
-            return enumerate(frames)
+            return self._numbered(frames)
         point = self._scan.seek_points.before(self._timestamps, index)
         if point is None or point.position < _NUM_CHECKED_FRAMES:
-            return enumerate(frames)
-        for position, frame in enumerate(islice(frames, _NUM_CHECKED_FRAMES)):
-            self._check_timestamp(position, frame)
+            return self._numbered(frames)
+        for _ in self._numbered(islice(frames, _NUM_CHECKED_FRAMES)):
+            pass
         for sought in (self._sought_frames(point), self._skipped_frames(point)):
             first = _first_at(sought, point.pts)
             if first is not None:
-                return enumerate(chain([first], sought), point.position)
-        return enumerate(self._open_frames())
+                return self._numbered(chain([first], sought), point.position)
+        return self._numbered(self._open_frames())
+
+    def _numbered(
+        self, frames: Iterable[VideoFrame], first: int = 0
+    ) -> Iterator[tuple[int, VideoFrame]]:
+        """The frames with their display-order numbers, each compared with what is announced."""
+        position = first
+        for frame in frames:
+            if self._selection is not None and frame.pts is not None:
+                position = self._selection.position_of(frame.pts, position)
+            self._check_timestamp(position, frame)
+            yield position, frame
+            position += 1
 
     def _open_frames(self) -> Iterator[VideoFrame]:
         container, stream = self._open()
-        yield from decoded_frames(demuxed(container, stream), stream)
+        yield from self._decoded(demuxed(container, stream), stream)
 
     def _sought_frames(self, point: SeekPoint) -> Iterator[VideoFrame]:
         container, stream = self._open()
         packets = packets_from(container, stream, point)
         if packets is not None:
-            yield from decoded_frames(packets, stream)
+            yield from self._decoded(packets, stream, point.packet_number)
 
     def _skipped_frames(self, point: SeekPoint) -> Iterator[VideoFrame]:
         container, stream = self._open()
-        yield from decoded_frames(skipped_to(demuxed(container, stream), point), stream)
+        packets = skipped_to(demuxed(container, stream), point)
+        yield from self._decoded(packets, stream, point.packet_number)
+
+    def _decoded(
+        self, packets: Iterable[Packet], stream: VideoStream, first_number: int = 0
+    ) -> Iterator[VideoFrame]:
+        chosen = chosen_packets(packets, stream, first_number, lambda: self._selection)
+        return decoded_frames(chosen, stream)
 
     def _open(self) -> tuple[InputContainer, VideoStream]:
         self._resources.close()
@@ -158,7 +181,7 @@ class PyAVDecoder(VideoDecoder):
     def _describe(self, first: VideoFrame) -> VideoInfo:
         """The facts of the video; only a decoded frame knows its rotation."""
         scan, timeline = self._scan, self._timeline
-        width_px, height_px = _orientation(first).shown_size(
+        width_px, height_px = orientation_of(first).shown_size(
             square_pixel_width(first.width, scan.pixel_aspect), first.height
         )
         return VideoInfo(
@@ -179,18 +202,6 @@ class PyAVDecoder(VideoDecoder):
                 QuarantineReason.UNDECODABLE,
                 f"decoded frame {position} is not the one that the packets announce",
             )
-
-    def _to_rgb(
-        self, frame: VideoFrame, position: int
-    ) -> UInt8[np.ndarray, "shown_height shown_width 3"]:
-        if frame.is_corrupt:
-            raise DecodeError(
-                QuarantineReason.UNDECODABLE, f"frame {position} is damaged", is_final=True
-            )
-        check_frame_size(frame.width, frame.height, self._config)
-        converted = self._reformatter.reformat(frame, format="rgb24", threads=1)
-        squared = with_square_pixels(converted.to_ndarray(), self._scan.pixel_aspect)
-        return _orientation(frame).apply(squared)
 
 
 class PyAVTwoPassDecoder(PyAVDecoder):
@@ -221,13 +232,16 @@ def first_orientation(path: str, config: DecodeConfig) -> Orientation | None:
     try:
         with open_video(path, config) as (container, stream):
             first = next(decoded_frames(demuxed(container, stream), stream), None)
-            return None if first is None else _orientation(first)
+            return None if first is None else orientation_of(first)
     except RecordError:
         return None
 
 
-def decoded_frames(packets: Iterable[Packet], stream: VideoStream) -> Iterator[VideoFrame]:
+def decoded_frames(packets: Iterable[Packet | None], stream: VideoStream) -> Iterator[VideoFrame]:
     """All displayed frames of the packets of `stream`, in display order.
+
+    Args:
+        packets: None stands before a packet at which the decoder begins anew.
 
     Raises:
         RecordError: UNDECODABLE: the decoder refuses a packet.
@@ -235,6 +249,10 @@ def decoded_frames(packets: Iterable[Packet], stream: VideoStream) -> Iterator[V
     num_packets = 0
     try:
         for packet in packets:
+            if packet is None:
+                yield from stream.codec_context.decode(None)
+                stream.codec_context.flush_buffers()
+                continue
             # Sent to the decoder, an empty packet would end the stream early.
             if packet.size > 0:
                 num_packets += 1
@@ -260,10 +278,3 @@ def _first_at(frames: Iterator[VideoFrame], pts: int) -> VideoFrame | None:
     except RecordError:
         pass
     return None
-
-
-def _orientation(frame: VideoFrame) -> Orientation:
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return Orientation()
-    return Orientation.from_display_matrix(bytes(cast(Buffer, matrix)))

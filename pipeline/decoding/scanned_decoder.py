@@ -25,6 +25,7 @@ from pipeline.decoding.interface import (
 from pipeline.decoding.orientation import Orientation, with_square_pixels
 from pipeline.decoding.pyav_decoder import first_orientation
 from pipeline.errors import QuarantineReason, RecordError
+from pipeline.preprocessing import FramePreprocessor
 from pipeline.records import VideoInfo
 
 
@@ -85,13 +86,16 @@ class ScannedDecoder(VideoDecoder):
             raise undecodable(f"{self.name}: {what}: {_first_line(error)}") from error
 
     def _shown(
-        self, frame: UInt8[np.ndarray, "height width 3"]
-    ) -> UInt8[np.ndarray, "height square_width 3"]:
+        self,
+        frame: UInt8[np.ndarray, "height width 3"],
+        preprocess: FramePreprocessor | None = None,
+    ) -> UInt8[np.ndarray, "shown_height shown_width 3"]:
         # decord gives six channels where rows are narrower than its padding.
         if frame.ndim != 3 or frame.shape[2] != 3:
             raise undecodable(f"{self.name} gives frames of shape {frame.shape}")
         check_frame_size(frame.shape[1], frame.shape[0], self._config)
-        return with_square_pixels(frame, self._scan.pixel_aspect)
+        squared = with_square_pixels(frame, self._scan.pixel_aspect)
+        return preprocess(squared) if preprocess else squared
 
     def _describe(self, shown: UInt8[np.ndarray, "height width 3"]) -> VideoInfo:
         timeline = self._timeline

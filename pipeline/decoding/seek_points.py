@@ -24,7 +24,8 @@ _FORGETFUL_CODECS = frozenset(
 # All-intra files have as many key frames as frames; nobody needs to start at each of them.
 _MIN_DISTANCE_PACKETS = 8
 NO_TIME = int(np.iinfo(np.int64).min)  # FFmpeg's own sign for a time that is not known
-_FIELDS = 4
+_FIELDS = 5
+_LEADING_FIELD = 4
 
 _H264_SLICE, _H264_IDR_SLICE, _H264_SEI = 1, 5, 6
 _SEI_RECOVERY_POINT = 6
@@ -47,6 +48,21 @@ class SeekPoint:
     pts: int
     dts: int | None
     offset_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedPoints:
+    """All points of a stream that belong to one displayed frame, in the order of the file.
+
+    Attributes:
+        packet_numbers: How many packets of the stream come before each.
+        positions: Display-order numbers of their frames.
+        num_leading: How many frames come after each in the file and are shown before it.
+    """
+
+    packet_numbers: Int64[np.ndarray, " num_points"]
+    positions: Int64[np.ndarray, " num_points"]
+    num_leading: Int64[np.ndarray, " num_points"]
 
 
 class SeekPoints:
@@ -76,6 +92,8 @@ class SeekPoints:
             elif pts is not None and not packet.is_discard:
                 self._add(number, pts, packet)
         if pts is not None:
+            if self._points and pts < self._points[-_FIELDS + 1]:
+                self._points[-_FIELDS + _LEADING_FIELD] += 1
             self._latest_pts = max(self._latest_pts, pts)
 
     def before(
@@ -87,21 +105,36 @@ class SeekPoints:
             timestamps: Presentation timestamps of all displayed frames, in display order.
             position: A display-order frame number.
         """
-        points = np.frombuffer(self._points, np.int64).reshape(-1, _FIELDS)
+        points = self._rows()
         index = int(np.searchsorted(points[:, 1], timestamps[position], side="right")) - 1
         if index < 0:
             return None
-        number, pts, dts, offset_bytes = points[index].tolist()
+        number, pts, dts, offset_bytes, _ = points[index].tolist()
         first, end = (int(np.searchsorted(timestamps, pts, side)) for side in ("left", "right"))
         if first == 0 or end - first != 1:
             return None
         return SeekPoint(first, number, pts, None if dts == NO_TIME else dts, offset_bytes)
 
+    def placed(self, timestamps: Int64[np.ndarray, " num_frames"]) -> PlacedPoints:
+        """All points but a first one at the start.
+
+        Args:
+            timestamps: As for `before`, strictly increasing.
+        """
+        rows = self._rows()
+        positions = np.searchsorted(timestamps, rows[:, 1])
+        is_shown = timestamps[positions.clip(max=len(timestamps) - 1)] == rows[:, 1]
+        kept = is_shown & (positions > 0)
+        return PlacedPoints(rows[kept, 0], positions[kept], rows[kept, _LEADING_FIELD])
+
+    def _rows(self) -> Int64[np.ndarray, "num_points fields"]:
+        return np.frombuffer(self._points, np.int64).reshape(-1, _FIELDS)
+
     def _add(self, number: int, pts: int, packet: Packet) -> None:
         """Keeps a point if everything before it in the file is also shown before it."""
         if pts > self._latest_pts and number >= self._next_number:
             dts = NO_TIME if packet.dts is None else packet.dts
-            self._points.extend((number, pts, dts, packet.pos or 0))
+            self._points.extend((number, pts, dts, packet.pos or 0, 0))
             self._next_number = number + _MIN_DISTANCE_PACKETS
 
 

@@ -57,6 +57,8 @@ class DecodeStage:
         num_clips = 0
         quarantine = None
         try:
+            if unit.fault is not None:
+                raise RecordError(unit.fault.reason, unit.fault.message, stage="read")
             max_bytes = self.settings.decode.max_file_bytes
             with local_copy(
                 unit.uri, self.storage, max_bytes=max_bytes, member=unit.member

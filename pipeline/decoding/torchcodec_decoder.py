@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 
 from pipeline.decoding.scanned_decoder import ScannedDecoder, undecodable
 from pipeline.errors import PipelineError
+from pipeline.preprocessing import FramePreprocessor
 
 _BATCH_BYTES = 16 * 2**20
 
@@ -25,10 +26,11 @@ class TorchCodecDecoder(ScannedDecoder):
     """Exact reading by frame number, in small batches."""
 
     name = "torchcodec"
+    device = "cpu"
     _reader: Any = None
 
     def read_frames(
-        self, indices: Iterable[int]
+        self, indices: Iterable[int], preprocess: FramePreprocessor | None = None
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "height width 3"]]]:
         wanted = iter(indices)
         while batch := list(islice(wanted, self._batch_frames)):
@@ -36,7 +38,7 @@ class TorchCodecDecoder(ScannedDecoder):
                 frames = self._reader.get_frames_at(indices=batch)
             self._check_times(batch, frames.pts_seconds.numpy())
             for index, frame in zip(batch, frames.data.numpy(), strict=True):
-                yield index, self._shown(frame)
+                yield index, self._shown(frame, preprocess)
 
     def close(self) -> None:
         self._reader = None
@@ -55,10 +57,10 @@ class TorchCodecDecoder(ScannedDecoder):
             stream_index=self._scan.stream_index,
             dimension_order="NHWC",
             num_ffmpeg_threads=self._config.num_threads,
-            device="cpu",
+            device=self.device,
             seek_mode="exact",
         )
-        first = self._reader.get_frame_at(0).data.numpy()
+        first = self._reader.get_frame_at(0).data.cpu().numpy()
         self._batch_frames = max(1, _BATCH_BYTES // first.nbytes)
         return len(self._reader), first
 

@@ -144,7 +144,9 @@ def export_tokens(config: ExportConfig) -> ExportSummary:
         filters=config.filters,
         storage=config.dataset.storage,
     )
-    vocabulary = SequenceVocabulary.of_lineage(reader.lineage, _class_names(config, reader))
+    vocabulary = SequenceVocabulary.of_lineage(
+        reader.lineage, reader.class_names(config.class_column)
+    )
     counter = _Counter(reader.num_samples)
     with new_directory(output) as directory:
         directory.mkdir(parents=True)
@@ -223,20 +225,8 @@ def _columns(config: ExportConfig) -> list[str]:
     return [*_ALWAYS, *(name for name in named if name is not None), *config.columns]
 
 
-def _class_names(config: ExportConfig, reader: TokenReader) -> tuple[str, ...]:
-    """All values of the class column, sorted: the same classes get the same ids."""
-    if config.class_column is None:
-        return ()
-    name = config.class_column
-    found: set[str] = set()
-    for group in reader.groups:
-        values = reader.source.read(group, [name])[name].unique().to_pylist()
-        found |= {str(value) for value in values if value is not None}
-    return tuple(sorted(found))
-
-
 def _clips(batch: TokenBatch) -> Iterator[ExportedClip]:
-    columns = _plain_columns(batch)
+    columns = batch.listed_columns()
     spatial, temporal = (ids.to(torch.int16).numpy() for ids in (batch.spatial, batch.temporal))
     for number, clip_id in enumerate(columns["clip_id"]):
         others = {name: values[number] for name, values in columns.items()}
@@ -244,7 +234,7 @@ def _clips(batch: TokenBatch) -> Iterator[ExportedClip]:
 
 
 def _rows(batch: TokenBatch) -> pa.Table:
-    arrays: dict[str, Any] = dict(_plain_columns(batch))
+    arrays: dict[str, Any] = dict(batch.listed_columns())
     for name, ids in (("spatial_tokens", batch.spatial), ("temporal_tokens", batch.temporal)):
         arrays[name] = pa.array(list(ids.to(torch.int16).numpy()), pa.list_(pa.int16()))
     return pa.table(arrays)
@@ -255,19 +245,10 @@ def _flat(
 ) -> Iterator[Int[np.ndarray, " length"]]:
     classes = None
     if class_column is not None:
-        values = _plain_columns(batch)[class_column]
-        names = [None if value is None else str(value) for value in values]
-        classes = torch.tensor([vocabulary.class_id(name) for name in names])
+        classes = vocabulary.class_ids(batch.listed(class_column))
     tokens = Tokens(batch.spatial, batch.temporal)
     yield from vocabulary.to_sequences(tokens, classes).numpy()
 
 
 def _sequence_table(sequence: Int[np.ndarray, " length"]) -> pa.Table:
     return pa.table({"input_ids": pa.array([sequence.astype(np.int32)], pa.list_(pa.int32()))})
-
-
-def _plain_columns(batch: TokenBatch) -> dict[str, list[Any]]:
-    return {
-        name: values.tolist() if isinstance(values, torch.Tensor) else values
-        for name, values in batch.columns.items()
-    }

@@ -7,7 +7,6 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Int
 
 from pipeline.errors import PipelineError
@@ -61,10 +60,7 @@ def _videos(batches: Iterable[TokenBatch], caption_column: str | None) -> Iterat
 
 
 def _clips(batch: TokenBatch, caption_column: str | None) -> Iterator[tuple[str, str, ClipTokens]]:
-    columns = {
-        name: values.tolist() if isinstance(values, torch.Tensor) else values
-        for name, values in batch.columns.items()
-    }
+    columns = batch.listed_columns()
     spatial, temporal = batch.spatial.tolist(), batch.temporal.tolist()
     for number, uri in enumerate(columns["video_uri"]):
         caption = columns[caption_column][number] if caption_column else None

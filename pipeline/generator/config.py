@@ -5,28 +5,12 @@ from __future__ import annotations
 import pydantic
 
 from pipeline.cluster import ClusterConfig
+from pipeline.generator.evaluation import GeneratorEvaluationConfig
 from pipeline.generator.model import GeneratorConfig
-from pipeline.generator.sampling import SamplingConfig
 from pipeline.generator.training_config import GeneratorTrainingConfig, TokenDataConfig
 from pipeline.storage import normalized_uri
 from pipeline.training.config import WorkersConfig
 from sweettok.strict_config import StrictConfig
-
-
-class GeneratorEvaluationConfig(StrictConfig):
-    """When held-out clips are looked at, and samples are drawn.
-
-    Attributes:
-        every_steps: Steps between two looks.
-        max_clips: Held-out clips, the first so many.
-        num_samples: Samples drawn for the picture; 0 draws none.
-        sampling: How.
-    """
-
-    every_steps: int = pydantic.Field(default=500, ge=1)
-    max_clips: int = pydantic.Field(default=256, ge=1)
-    num_samples: int = pydantic.Field(default=4, ge=0)
-    sampling: SamplingConfig = SamplingConfig()
 
 
 class GeneratorRunConfig(StrictConfig):

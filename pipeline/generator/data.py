@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,15 +12,17 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from pipeline.errors import PipelineError
+from pipeline.errors import DatasetError, PipelineError
 from pipeline.generator.training_config import GeneratorTrainingConfig, TokenDataConfig
 from pipeline.reading import LoaderConfig, OrderConfig, RowGroupCache, TokenBatch, TokenLoader
+from pipeline.reading.loader import batches
 from pipeline.reading.positions import Positions
 from pipeline.reading.reader import TokenReader
 from pipeline.sequences.vocabulary import SequenceVocabulary
 from sweettok.tokens import Tokens
 
 _LOOKED_AT_CLIPS = 200_000
+_BATCH_CLIPS = 256
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class TokenSource:
         held_out = training
         if config.validation_filters is not None:
             held_out = reader(config.validation_filters, training.version)
-        names = _class_names(training, config.class_column)
+        names = training.class_names(config.class_column)
         vocabulary = SequenceVocabulary.of_lineage(training.lineage, names)
         return cls(training, held_out, vocabulary, config.class_column)
 
@@ -78,10 +79,7 @@ class TokenSource:
         """
         classes = None
         if self.class_column is not None:
-            values = batch.columns[self.class_column]
-            listed = values.tolist() if isinstance(values, Tensor) else values
-            names = [None if value is None else str(value) for value in listed]
-            classes = torch.tensor([self.vocabulary.class_id(name) for name in names])
+            classes = self.vocabulary.class_ids(batch.listed(self.class_column))
         return self.vocabulary.to_sequences(Tokens(batch.spatial, batch.temporal), classes)
 
     def loader(
@@ -103,13 +101,35 @@ class TokenSource:
         settings = LoaderConfig(batch_size=batch_size, drop_last=True, order=order)
         return TokenLoader(self.training, settings, rank=rank, world_size=world_size)
 
-    def held_out_sequences(self, max_clips: int, batch_size: int) -> Iterator[Int[Tensor, "b l"]]:
-        """The first held-out clips, in the order of the files."""
-        count = min(max_clips, self.held_out.num_samples)
-        order = OrderConfig(shuffle=False)
-        loader = TokenLoader(self.held_out, LoaderConfig(batch_size=batch_size, order=order))
-        for batch in islice(loader, -(-count // batch_size)):
-            yield self.sequences(batch)[: count - batch.positions.intervals[0][0]]
+    def check_held_out_classes(self) -> None:
+        """Finds here what would stop the run at its first evaluation.
+
+        Raises:
+            DatasetError: Held-out clips have a class that no training clip has.
+        """
+        found = self.held_out.class_names(self.class_column)
+        unknown = [name for name in found if name not in self.vocabulary.class_names]
+        if unknown:
+            raise DatasetError(
+                f"{self.held_out.uri}: held-out clips have the {self.class_column} {unknown[0]!r}, "
+                "which no training clip has; change data.filters or data.validation_filters"
+            )
+
+    def num_held_out(self, max_clips: int) -> int:
+        """How many held-out clips there are, at most `max_clips`."""
+        return min(max_clips, self.held_out.num_samples)
+
+    def held_out_sequences(self, clips: range, batch_size: int) -> Iterator[Int[Tensor, "b l"]]:
+        """Some held-out clips by their numbers in the order of the files, as sequences."""
+        return map(self.sequences, _in_file_order(self.held_out, clips, batch_size))
+
+    def held_out_clips(self, max_clips: int) -> tuple[list[str], Int[Tensor, " n"]]:
+        """The ids of the first held-out clips, and their classes' ids."""
+        reader = replace(self.held_out, columns=(*self.held_out.columns, "clip_id"))
+        clips = range(self.num_held_out(max_clips))
+        batches = list(_in_file_order(reader, clips, _BATCH_CLIPS))
+        clip_ids = [clip_id for batch in batches for clip_id in batch.listed("clip_id")]
+        return clip_ids, torch.cat([self.sequences(batch)[:, 1] for batch in batches])
 
     def unigram_entropies(self) -> dict[str, float]:
         """What a token costs, in nats, if only the ids' frequencies are known.
@@ -134,6 +154,11 @@ def endless(loader: TokenLoader) -> Iterator[TokenBatch]:
         yield from loader
 
 
+def _in_file_order(reader: TokenReader, clips: range, batch_size: int) -> Iterator[TokenBatch]:
+    settings = LoaderConfig(batch_size=batch_size, order=OrderConfig(shuffle=False))
+    return batches(reader, Positions.of([(clips.start, clips.stop)]), settings, 0)
+
+
 def lockstep_states(state: dict[str, Any]) -> list[dict[str, Any]]:
     """The states of all ranks of a run, from one: in lockstep all have read equally much."""
     left = Positions.of(state["left"])
@@ -143,16 +168,6 @@ def lockstep_states(state: dict[str, Any]) -> list[dict[str, Any]]:
         {**state, "rank": rank, "consumed": share.slice(0, count).to_list()}
         for rank, share in enumerate(shares)
     ]
-
-
-def _class_names(reader: TokenReader, column: str | None) -> tuple[str, ...]:
-    if column is None:
-        return ()
-    found: set[str] = set()
-    for group in reader.groups:
-        values = reader.source.read(group, [column])[column].unique().to_pylist()
-        found |= {str(value) for value in values if value is not None}
-    return tuple(sorted(found))
 
 
 def _entropy(counts: np.ndarray) -> float:

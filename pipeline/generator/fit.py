@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import fsspec
-import ray.exceptions
-import ray.train
-import ray.train.torch
-
-from pipeline.cluster import check_room, connect, has_gpu
+from pipeline.cluster import connect
 from pipeline.dataset import TokenDataset
 from pipeline.errors import DatasetError, PipelineError
+from pipeline.generator.comparison import ClipComparison
 from pipeline.generator.config import TrainGeneratorConfig
 from pipeline.generator.data import TokenSource
 from pipeline.generator.loop import train_worker
 from pipeline.generator.model import TOKENIZER_DIRECTORY, VOCABULARY_FILE
-from pipeline.generator.state import GENERATOR_DIRECTORY, PROGRESS_FILE, GeneratorProgress
-from pipeline.setting_differences import setting_differences
-from pipeline.storage import normalized_uri
-from pipeline.training.interruptible import fit_interruptibly
+from pipeline.generator.state import (
+    GENERATOR_DIRECTORY,
+    PROGRESS_FILE,
+    SAMPLES_FILE,
+    GeneratorProgress,
+)
+from pipeline.training.ray_run import (
+    check_storage,
+    check_workers_fit,
+    create_trainer,
+    found_progress,
+    last_checkpoint,
+)
 from pipeline.training.run_log import METRICS_FILE
+from pipeline.training.run_recipe import is_finished, write_settings
 from pipeline.whole_files import new_directory
-from pipeline.worker_errors import as_pipeline_error
 from sweettok import SweetTok
 from sweettok.errors import SweetTokError
 
 logger = logging.getLogger(__name__)
 
-RECIPE_FILE = "training_recipe.json"
 SUMMARY_FILE = "training_summary.json"
 
 
@@ -46,12 +51,14 @@ class GeneratorFit:
         num_steps: Optimiser steps; None if it was trained before.
         unigram_nats: Entropy of the tokens by their frequencies alone, in nats per token.
         held_out_nats: Loss on the held-out clips at the end, in nats per token, by kind.
+        comparison: How drawn clips differ from real ones at the end, by name.
     """
 
     output: Path
     num_steps: int | None
     unigram_nats: dict[str, float]
     held_out_nats: dict[str, float]
+    comparison: dict[str, float] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """The result for people."""
@@ -66,33 +73,29 @@ class GeneratorFit:
         without = self.held_out_nats.get("total_without_class")
         if without is not None:
             second += f"; the same clips without their class {without:.3f}"
-        return [first, second]
+        compared = [f"{name} {value:.4g}" for name, value in self.comparison.items()]
+        third = "drawn clips beside real ones: " + ", ".join(compared)
+        return [first, second, *([third] if compared else [])]
 
 
-def fit_generator(config: TrainGeneratorConfig) -> GeneratorFit:
+def fit_generator(
+    config: TrainGeneratorConfig, *, comparisons: Sequence[ClipComparison] = ()
+) -> GeneratorFit:
     """Trains a generator, or continues an interrupted run, or finds it finished.
+
+    Args:
+        config: The run.
+        comparisons: What compares drawn clips with real ones besides what
+            `evaluation.comparison` names; needs that section, which says how many clips.
 
     Raises:
         DatasetError: The token dataset cannot be read.
         PipelineError: Training failed for good, or `run.output` holds something else.
     """
     output = Path(config.run.output)
-    finished = _finished(output, config)
-    if finished is not None:
-        return finished
-    checkpoints = _found_checkpoints(config)
-    for where, progress in checkpoints.items():
-        progress.check_same_run(config.recipe, where)
-    pinned = next((progress.version for progress in checkpoints.values()), None)
-    source = TokenSource.open(config.data, pinned)
-    # Too few clips are found here rather than by every worker.
-    source.loader(config.training, config.data.order, 0, config.workers.num_workers)
-    for where, progress in checkpoints.items():
-        if progress.fingerprint != source.training.fingerprint:
-            raise DatasetError(
-                f"{where} belongs to a run that read other clips than "
-                f"{source.training.uri} now has in version {source.training.version}"
-            )
+    if is_finished(output, config.recipe, what="generator", mark=VOCABULARY_FILE):
+        return _found_fit(output)
+    source = _checked_source(config)
     unigram = source.unigram_entropies()
     logger.info(
         "%d clips of version %d, %d ids per sequence; by frequencies alone %.3f nats per token",
@@ -101,52 +104,59 @@ def fit_generator(config: TrainGeneratorConfig) -> GeneratorFit:
         source.vocabulary.length,
         unigram["total"],
     )
-    connect(config.cluster)
-    workers = config.workers
-    check_room(
-        workers.num_workers * workers.num_cpus_per_worker,
-        "lower workers.num_workers or workers.num_cpus_per_worker",
-    )
     tokenizer = _tokenizer_of(config)
-    try:
-        result = fit_interruptibly(_create_trainer(config, source, tokenizer))
-    except (ray.exceptions.RayError, ray.train.TrainingFailedError) as error:
-        raise PipelineError(f"training failed: {as_pipeline_error(error)}") from error
-    if result.checkpoint is None:
-        raise PipelineError(
-            f"training ended without a checkpoint; see the logs under {config.run.storage_path}"
-        )
-    with result.checkpoint.as_directory() as directory:
-        return _install(Path(directory), output, config, tokenizer, unigram)
-
-
-def _create_trainer(
-    config: TrainGeneratorConfig, source: TokenSource, tokenizer: Path | None
-) -> ray.train.torch.TorchTrainer:
-    workers = config.workers
-    use_gpu = has_gpu() if workers.use_gpu is None else workers.use_gpu
-    return ray.train.torch.TorchTrainer(
+    all_comparisons = _comparisons(config, comparisons, tokenizer)
+    connect(config.cluster)
+    check_workers_fit(config.workers)
+    trainer = create_trainer(
         train_worker,
-        train_loop_config={
+        {
             "config": config.placed(source.training.uri).to_mapping(),
             "recipe": config.recipe,
             "version": source.training.version,
-            "tokenizer": str(tokenizer or ""),
+            "has_tokenizer": tokenizer is not None,
+            "comparisons": all_comparisons,
         },
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=workers.num_workers,
-            use_gpu=use_gpu,
-            resources_per_worker={"CPU": workers.num_cpus_per_worker}
-            | ({"GPU": 1} if use_gpu else {}),
-        ),
-        run_config=ray.train.RunConfig(
-            storage_path=normalized_uri(config.run.storage_path),
-            name=config.run.name,
-            failure_config=ray.train.FailureConfig(
-                max_failures=workers.max_failures, controller_failure_limit=workers.max_failures
-            ),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.run.keep_checkpoints),
-        ),
+        config.workers,
+        config.run,
+    )
+    with last_checkpoint(trainer, config.run).as_directory() as directory:
+        return _install(Path(directory), output, config, tokenizer, unigram)
+
+
+def _checked_source(config: TrainGeneratorConfig) -> TokenSource:
+    """The run's tokens, at the version of its checkpoints; finds here what would stop its workers.
+
+    Raises:
+        DatasetError: The token dataset cannot be read, or has other clips than it had.
+        PipelineError: There are checkpoints of another run, or too few clips for a step.
+    """
+    check_storage(config.run)
+    checkpoints = found_progress(config.run, PROGRESS_FILE, GeneratorProgress.parse)
+    for where, progress in checkpoints.items():
+        progress.check_same_run(config.recipe, where)
+    pinned = next((progress.version for progress in checkpoints.values()), None)
+    source = TokenSource.open(config.data, pinned)
+    source.loader(config.training, config.data.order, 0, config.workers.num_workers)
+    for where, progress in checkpoints.items():
+        if progress.fingerprint != source.training.fingerprint:
+            raise DatasetError(
+                f"{where} belongs to a run that read other clips than "
+                f"{source.training.uri} now has in version {source.training.version}"
+            )
+    source.check_held_out_classes()
+    return source
+
+
+def _found_fit(output: Path) -> GeneratorFit:
+    """What an earlier run has left."""
+    summary = json.loads((output / SUMMARY_FILE).read_text("utf-8"))
+    return GeneratorFit(
+        output,
+        None,
+        summary["unigram_nats"],
+        summary["held_out_nats"],
+        summary.get("comparison", {}),
     )
 
 
@@ -162,39 +172,29 @@ def _tokenizer_of(config: TrainGeneratorConfig) -> Path | None:
         return None
 
 
-def _finished(output: Path, config: TrainGeneratorConfig) -> GeneratorFit | None:
-    if not (output / VOCABULARY_FILE).exists():
-        if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+def _comparisons(
+    config: TrainGeneratorConfig, given: Sequence[ClipComparison], tokenizer: Path | None
+) -> list[ClipComparison]:
+    """All comparisons of the run, created here so that what is wrong with them is found here.
+
+    Raises:
+        PipelineError: There is no tokenizer, or nothing says how many clips; or as
+            `ComparisonConfig.own_comparisons`.
+    """
+    settings = None if config.evaluation is None else config.evaluation.comparison
+    if settings is None:
+        if given:
             raise PipelineError(
-                f"{output}: is there already and holds no generator of this job; choose another "
-                "run.output or an empty directory"
+                "comparisons were given, but evaluation.comparison is null; set it, it says how "
+                "many clips to compare"
             )
-        return None
-    recipe_file = output / RECIPE_FILE
-    if not recipe_file.exists():
+        return []
+    if tokenizer is None:
         raise PipelineError(
-            f"{output}: holds a generator that this job did not train; choose another run.output"
+            f"{config.data.dataset.uri}: carries no tokenizer that decodes samples, which "
+            "evaluation.comparison needs; set it to null"
         )
-    recipe = json.loads(recipe_file.read_text("utf-8"))
-    if recipe != config.recipe:
-        raise PipelineError(
-            f"{output} belongs to a run with other settings:\n"
-            f"{setting_differences(recipe, config.recipe)}\n"
-            "choose another run.output, delete the old one, or restore the settings"
-        )
-    summary = json.loads((output / SUMMARY_FILE).read_text("utf-8"))
-    return GeneratorFit(output, None, summary["unigram_nats"], summary["held_out_nats"])
-
-
-def _found_checkpoints(config: TrainGeneratorConfig) -> dict[str, GeneratorProgress]:
-    """How far the run's checkpoints are, by their places; a half-copied one is none."""
-    root = f"{normalized_uri(config.run.storage_path)}/{config.run.name}"
-    filesystem, path = fsspec.url_to_fs(root)
-    found = {}
-    for file in filesystem.glob(f"{path}/checkpoint_*/{PROGRESS_FILE}"):
-        with contextlib.suppress(ValueError, FileNotFoundError):
-            found[file.rpartition("/")[0]] = GeneratorProgress.parse(filesystem.cat_file(file))
-    return found
+    return [*settings.own_comparisons(), *given]
 
 
 def _install(
@@ -206,11 +206,15 @@ def _install(
 ) -> GeneratorFit:
     """Puts the generator in place in one step: a directory that is there is complete."""
     progress = GeneratorProgress.parse((checkpoint / PROGRESS_FILE).read_bytes())
-    fit = GeneratorFit(output, progress.num_steps, unigram, _last_evaluation(checkpoint))
+    row = _last_evaluation(checkpoint)
+    fit = GeneratorFit(
+        output, progress.num_steps, unigram, _part(row, "loss/"), _part(row, "comparison/")
+    )
     summary = {
         "num_steps": fit.num_steps,
         "unigram_nats": fit.unigram_nats,
         "held_out_nats": fit.held_out_nats,
+        "comparison": fit.comparison,
         "dataset": config.data.dataset.uri,
         "version": progress.version,
     }
@@ -219,19 +223,21 @@ def _install(
         if tokenizer is not None:
             shutil.copytree(tokenizer, partial / TOKENIZER_DIRECTORY)
         shutil.copyfile(checkpoint / METRICS_FILE, partial / METRICS_FILE)
-        for name, values in ((RECIPE_FILE, config.recipe), (SUMMARY_FILE, summary)):
-            (partial / name).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-        (partial / "config.yaml").write_text(config.to_yaml(), "utf-8")
+        if (checkpoint / SAMPLES_FILE).exists():
+            shutil.copyfile(checkpoint / SAMPLES_FILE, partial / SAMPLES_FILE)
+        (partial / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
+        write_settings(partial, config)
     return fit
 
 
-def _last_evaluation(checkpoint: Path) -> dict[str, float]:
+def _last_evaluation(checkpoint: Path) -> dict[str, Any]:
     lines = (checkpoint / METRICS_FILE).read_text("utf-8").splitlines()
     rows = [row for row in map(json.loads, lines) if row["kind"] == "evaluation"]
-    if not rows:
-        return {}
+    return rows[-1] if rows else {}
+
+
+def _part(row: dict[str, Any], start: str) -> dict[str, float]:
+    """The numbers whose names begin with `start`, without it."""
     return {
-        name.removeprefix("loss/"): value
-        for name, value in rows[-1].items()
-        if name.startswith("loss/")
+        name.removeprefix(start): value for name, value in row.items() if name.startswith(start)
     }

@@ -137,7 +137,7 @@ def _given(config: GenerateConfig, vocabulary: SequenceVocabulary) -> Int[Tensor
         return prompts(vocabulary, class_ids)
     wanted = config.continuation
     source = TokenSource.open(TokenDataConfig(dataset=wanted.dataset, filters=wanted.filters))
-    clips = torch.cat(list(source.held_out_sequences(count, count)))
+    clips = torch.cat(list(source.held_out_sequences(range(source.num_held_out(count)), count)))
     tokens, _ = source.vocabulary.to_tokens(clips)
     beginnings = vocabulary.to_sequences(tokens)
     repeated = beginnings[torch.arange(count) % len(beginnings)]

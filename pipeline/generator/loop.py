@@ -7,6 +7,8 @@ checkpoint when one is lost.
 from __future__ import annotations
 
 import logging
+import math
+import shutil
 import tempfile
 import time
 from itertools import islice
@@ -14,28 +16,25 @@ from pathlib import Path
 from typing import Any
 
 import ray.train
-import ray.train.torch
 import safetensors.torch
 import torch
 
 from pipeline.errors import PipelineError
 from pipeline.generator.config import TrainGeneratorConfig
 from pipeline.generator.data import TokenSource, endless, lockstep_states
-from pipeline.generator.model import create_generator, next_token_losses, save_generator
-from pipeline.generator.samples import decoded
-from pipeline.generator.sampling import no_class, prompts, sample
+from pipeline.generator.evaluation import GeneratorEvaluation
+from pipeline.generator.model import create_generator, save_generator
 from pipeline.generator.state import (
     GENERATOR_DIRECTORY,
     PROGRESS_FILE,
+    SAMPLES_FILE,
     TENSORS_FILE,
     GeneratorProgress,
 )
 from pipeline.generator.trainer import GeneratorStep, GeneratorTrainer
-from pipeline.sequences.vocabulary import NO_CLASS
 from pipeline.training.parallel import num_workers, worker_rank
-from pipeline.training.precision import autocast
+from pipeline.training.ray_run import worker_device
 from pipeline.training.run_log import RunLog
-from sweettok import SweetTok
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +46,8 @@ def train_worker(values: dict[str, Any]) -> None:
 
     Args:
         values: "config", a `TrainGeneratorConfig` with absolute places, as plain values; "recipe",
-            that of the run; "version", the token dataset's; "tokenizer", a directory with the
-            tokenizer for pictures, where this node has it.
+            that of the run; "version", the token dataset's; "has_tokenizer", whether it carries
+            one; "comparisons", a list of `ClipComparison`.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with tempfile.TemporaryDirectory() as directory:
@@ -58,7 +57,10 @@ def train_worker(values: dict[str, Any]) -> None:
 
 
 class _GeneratorRun:
-    """One worker's trainer, and what is done around its steps."""
+    """One worker's trainer, and what is done around its steps.
+
+    The directory holds the first worker's log and newest picture between checkpoints.
+    """
 
     def __init__(
         self, config: TrainGeneratorConfig, values: dict[str, Any], directory: Path
@@ -66,11 +68,7 @@ class _GeneratorRun:
         self.config = config
         self.recipe = values["recipe"]
         self.directory = directory
-        self.tokenizer = values["tokenizer"]
-        device = ray.train.torch.get_device()
-        assert isinstance(device, torch.device)
-        if device.type == "cpu":
-            torch.set_num_threads(config.workers.num_cpus_per_worker)
+        device = worker_device(config.workers)
         self.source = TokenSource.open(config.data, values["version"])
         self.vocabulary = self.source.vocabulary
         seed = config.training.seed
@@ -85,6 +83,17 @@ class _GeneratorRun:
         self.loader = self.source.loader(
             config.training, config.data.order, worker_rank(), num_workers()
         )
+        self.evaluation = None
+        if config.evaluation is not None:
+            self.evaluation = GeneratorEvaluation(
+                config.evaluation,
+                config.data,
+                self.source,
+                config.training,
+                device=device,
+                has_tokenizer=values["has_tokenizer"],
+                comparisons=values["comparisons"],
+            )
         self.num_restores = 0
         self.log = self._restore()
         self._logged_s, self._logged_step = time.monotonic(), self.trainer.num_steps
@@ -101,9 +110,8 @@ class _GeneratorRun:
             step = self.trainer.step(chosen)
             if self._is_due(every.log_every_steps) or self._is_due(every.checkpoint_every_steps):
                 self._log(step)
-            evaluation = self.config.evaluation
-            if evaluation is not None and self._is_due(evaluation.every_steps):
-                self._evaluate()
+            if self.evaluation and self._is_due(self.evaluation.config.every_steps):
+                self._evaluate(step, self.evaluation)
             if self._is_due(every.checkpoint_every_steps):
                 self._checkpoint()
         if self.log is not None:
@@ -124,6 +132,8 @@ class _GeneratorRun:
             self.loader.load_state_dict(lockstep_states(found.loader)[worker_rank()])
             self.num_restores = found.num_restores + 1
             log = self._create_log(Path(path))
+            if log is not None and (Path(path) / SAMPLES_FILE).exists():
+                shutil.copyfile(Path(path) / SAMPLES_FILE, self.directory / SAMPLES_FILE)
         self._say(f"continuing at step {found.num_steps}")
         return log
 
@@ -138,15 +148,7 @@ class _GeneratorRun:
         )
 
     def _log(self, step: GeneratorStep) -> None:
-        losses = {name: value.item() for name, value in step.losses.items()}
-        norm = step.gradient_norm.item()
-        if not all(
-            map(torch.isfinite, (torch.tensor([*losses.values()]).sum(), torch.tensor(norm)))
-        ):
-            raise PipelineError(
-                f"the loss is no longer a number after {step.num_steps} steps; lower "
-                "training.optimizer.learning_rate or lengthen training.warmup_steps"
-            )
+        self._check_finite(step)
         training = self.config.training
         now_s = time.monotonic()
         num_sequences = (
@@ -159,9 +161,10 @@ class _GeneratorRun:
         self._logged_s, self._logged_step = now_s, step.num_steps
         if self.log is None:
             return
+        losses = {name: value.item() for name, value in step.losses.items()}
         values = {f"loss/{name}": value for name, value in losses.items()}
         values |= {
-            "gradient_norm": norm,
+            "gradient_norm": step.gradient_norm.item(),
             "learning_rate": step.rate * training.optimizer.learning_rate,
             "sequences_per_s": sequences_per_s,
             "epoch": float(self.loader.epoch),
@@ -173,75 +176,42 @@ class _GeneratorRun:
             f"{self.loader.epoch}, rate {step.rate:.0%} of peak, {tokens:,.0f} tokens/s"
         )
 
-    @torch.no_grad()
-    def _evaluate(self) -> None:
-        """Looks at held-out clips with the weights that are kept; the first worker says it."""
-        settings = self.config.evaluation
-        assert settings is not None
+    def _check_finite(self, step: GeneratorStep) -> None:
+        """Lets no step go on to an evaluation or a checkpoint once something is no number.
+
+        Weights that are none stay so: the last step's loss and gradient tell of all before it.
+
+        Raises:
+            PipelineError: Its loss or its gradient is none.
+        """
+        loss, norm = step.losses["total"].item(), step.gradient_norm.item()
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise PipelineError(
+                "a loss or a gradient is no longer a number: after "
+                f"{step.num_steps} steps the loss is {loss:g} and the gradient's norm {norm:g}; "
+                "lower training.optimizer.learning_rate or lengthen training.warmup_steps"
+            )
+
+    def _evaluate(self, step: GeneratorStep, evaluation: GeneratorEvaluation) -> None:
+        """Looks at the weights that are kept; all workers take part, the first one says it."""
+        self._check_finite(step)
         self.trainer.copy_weights_to(self.kept)
+        torch.nn.Module.to(self.kept, self.trainer.device)
+        look = evaluation.look(self.kept)
+        torch.nn.Module.to(self.kept, "cpu")
         if self.log is None:
             return
-        torch.nn.Module.to(self.kept, self.trainer.device)
-        losses = self.held_out_losses(settings.max_clips)
-        values = {f"loss/{name}": value for name, value in losses.items()}
-        self.log.scalars("evaluation", _PHASE, self.trainer.num_steps, values)
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
-        self._say(f"held-out clips after {self.trainer.num_steps} steps: {shown} nats per token")
-        if settings.num_samples and self.tokenizer and Path(self.tokenizer).is_dir():
-            self._show_samples()
-        torch.nn.Module.to(self.kept, "cpu")
-
-    def held_out_losses(self, max_clips: int) -> dict[str, float]:
-        """Mean losses; with classes also those of the same clips without their class."""
-        sums: dict[str, float] = {}
-        count = 0
-        batch_size = self.config.training.batch_size_per_worker
-        for sequences in self.source.held_out_sequences(max_clips, batch_size):
-            given = sequences.to(self.trainer.device)
-            variants = {"": given}
-            if self.vocabulary.class_names:
-                without = given.clone()
-                without[:, 1] = NO_CLASS
-                variants["_without_class"] = without
-            for suffix, variant in variants.items():
-                with autocast(self.trainer.dtype, self.trainer.device):
-                    logits = self.kept(input_ids=variant[:, :-1], use_cache=False).logits
-                for name, value in next_token_losses(logits, variant, self.vocabulary).items():
-                    key = f"{name}{suffix}"
-                    sums[key] = sums.get(key, 0.0) + value.item() * len(given)
-            count += len(given)
-        return {name: value / count for name, value in sums.items()}
-
-    def _show_samples(self) -> None:
-        """Samples to TensorBoard, one of each of the first classes; reproducible by step."""
-        settings = self.config.evaluation
-        assert settings is not None
-        assert self.log is not None
-        names = self.vocabulary.class_names
-        count = settings.num_samples
-        class_ids = no_class(count)
-        if names:
-            class_ids = torch.tensor(
-                [self.vocabulary.class_id(names[number % len(names)]) for number in range(count)]
-            )
-        given = prompts(self.vocabulary, class_ids)
-        state = torch.get_rng_state()
-        found = torch.cat(
-            list(
-                sample(
-                    self.kept,
-                    self.vocabulary,
-                    given,
-                    settings.sampling,
-                    seed=self.config.training.seed,
-                )
-            )
-        )
-        torch.set_rng_state(state)
-        tokenizer = SweetTok.from_pretrained(self.tokenizer).to(self.trainer.device).eval()
-        samples = decoded(found, self.vocabulary, tokenizer)
-        strips = torch.from_numpy(samples.frames).permute(0, 2, 1, 3, 4).flatten(2, 3)
-        self.log.pictures(self.trainer.num_steps, strips)
+        values = {f"loss/{name}": value for name, value in look.losses.items()}
+        values |= {f"comparison/{name}": value for name, value in look.comparison.items()}
+        self.log.scalars("evaluation", _PHASE, step.num_steps, values)
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in look.losses.items())
+        shown += " nats per token"
+        shown += "".join(f", {name} {value:.4g}" for name, value in look.comparison.items())
+        self._say(f"held-out clips after {step.num_steps} steps: {shown}")
+        if look.samples is not None:
+            look.samples.sheet().save(self.directory / SAMPLES_FILE)
+            strips = torch.from_numpy(look.samples.frames).permute(0, 2, 1, 3, 4).flatten(2, 3)
+            self.log.pictures(step.num_steps, strips, what="sample")
 
     def _checkpoint(self) -> None:
         """Reports to Ray Train; the first worker's files are what is kept."""
@@ -265,6 +235,8 @@ class _GeneratorRun:
             directory = Path(name)
             save_generator(self.kept, self.vocabulary, directory / GENERATOR_DIRECTORY)
             self.log.copy_to(directory)
+            if (self.directory / SAMPLES_FILE).exists():
+                shutil.copyfile(self.directory / SAMPLES_FILE, directory / SAMPLES_FILE)
             safetensors.torch.save_file(tensors, directory / TENSORS_FILE)
             progress.write(directory)
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint(name))

@@ -3,6 +3,7 @@
 generator/            the weights to keep, for `load_generator`
 training.safetensors  weights, moments, averages
 metrics.jsonl         the numbers logged so far
+samples.png           the newest samples, if the run draws some
 progress.json         steps, place in the token dataset, and the recipe it belongs to
 """
 
@@ -14,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PipelineError
-from pipeline.setting_differences import setting_differences
+from pipeline.training.run_recipe import check_same_recipe
 
 GENERATOR_DIRECTORY = "generator"
 TENSORS_FILE = "training.safetensors"
 PROGRESS_FILE = "progress.json"
+SAMPLES_FILE = "samples.png"
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,4 @@ class GeneratorProgress:
         Raises:
             PipelineError: They differ from this progress.
         """
-        if self.recipe != recipe:
-            raise PipelineError(
-                f"{where} belongs to a run with other settings:\n"
-                f"{setting_differences(self.recipe, recipe)}\n"
-                "choose another run.name and run.output, delete the old ones, or restore the "
-                "settings"
-            )
+        check_same_recipe(self.recipe, recipe, where)

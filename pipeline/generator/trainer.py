@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -18,13 +17,15 @@ from pipeline.generator.model import Generator, next_token_losses
 from pipeline.generator.training_config import GeneratorTrainingConfig
 from pipeline.sequences.vocabulary import NO_CLASS, SequenceVocabulary
 from pipeline.training.ema import MovingAverage
+from pipeline.training.model_state import (
+    kept_weights,
+    learning_tensors,
+    load_learning_tensors,
+)
 from pipeline.training.optimizer import ModelOptimizer
 from pipeline.training.parallel import (
     Parallelism,
-    full_tensor,
     gradients_shared,
-    like,
-    local_tensor,
     num_workers,
     replicate,
     shard_parameters,
@@ -33,12 +34,7 @@ from pipeline.training.parallel import (
 )
 from pipeline.training.phases import TrainingPosition, rate_at
 from pipeline.training.precision import autocast, autocast_dtype
-from pipeline.training.tensor_names import prefixed, without_prefix
-
-
-def seed_of(*parts: int) -> int:
-    """A seed that differs where any part does."""
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+from pipeline.training.seeds import seed_of
 
 
 @dataclass(frozen=True)
@@ -104,6 +100,8 @@ class GeneratorTrainer:
     def step(self, batches: Sequence[Int[Tensor, "b l"]]) -> GeneratorStep:
         """One optimiser step over `accumulation_steps` batches of sequences."""
         rate = rate_at(self.config.schedule, TrainingPosition(phase_step=self.num_steps))
+        # What dropout draws is a function of seed, step and worker, so a restored run repeats it.
+        torch.manual_seed(seed_of(self.config.seed, self.num_steps, worker_rank()))
         self.optimizer.zero_gradients()
         parts = []
         for number, sequences in enumerate(batches):
@@ -127,34 +125,17 @@ class GeneratorTrainer:
     @torch.no_grad()
     def copy_weights_to(self, model: Generator) -> None:
         """Copies the weights to keep, averaged ones if there are any; all workers call together."""
-        weights = {name: full_tensor(value) for name, value in self.model.state_dict().items()}
-        if self.average is not None:
-            weights |= self.average.state_tensors()
-        model.load_state_dict(weights, strict=True)
+        model.load_state_dict(kept_weights(self.model, self.average), strict=True)
 
     def state_tensors(self) -> dict[str, Tensor]:
         """All that decides the steps to come, except `num_steps`; all workers call together."""
-        weights = {
-            name: full_tensor(value).cpu() for name, value in self.model.state_dict().items()
-        }
-        tensors = prefixed("model", weights)
-        tensors |= prefixed("optimizer", self.optimizer.state_tensors())
-        if self.average is not None:
-            tensors |= prefixed("average", self.average.state_tensors())
-        return tensors
+        return learning_tensors(self.model, self.optimizer, self.average)
 
-    @torch.no_grad()
     def load_state_tensors(self, tensors: Mapping[str, Tensor], num_steps: int) -> None:
         """Restores what `state_tensors` gave after `num_steps` steps."""
-        found = without_prefix("model", tensors)
-        for name, value in self.model.state_dict().items():
-            local_tensor(value).copy_(local_tensor(like(found.pop(name), value)))
-        assert not found, f"left over: {sorted(found)}"
-        self.optimizer.load_state_tensors(without_prefix("optimizer", tensors))
-        if self.average is not None:
-            self.average.load_state_tensors(
-                without_prefix("average", tensors), num_updates=num_steps
-            )
+        load_learning_tensors(
+            tensors, self.model, self.optimizer, self.average, num_steps=num_steps
+        )
         self.num_steps = num_steps
 
     def _without_some_classes(

@@ -19,6 +19,7 @@ from pipeline.clips import ClipConfig
 from pipeline.errors import SourceError
 from pipeline.motion_corpus.corpus import LabelledClip, MotionCorpusConfig, make_motion_corpus
 from pipeline.motion_corpus.plans import SPLITS
+from pipeline.preprocessing import PreprocessConfig
 from pipeline.proof.clip_sets import ClipSet
 from pipeline.records import WorkUnit, stable_id
 from pipeline.sources import SourceConfig, list_videos
@@ -35,6 +36,8 @@ from sweettok.strict_config import StrictConfig
 
 logger = logging.getLogger(__name__)
 
+# Stated, not left to the default: stored frames and finished rows are found again by it.
+_PREPROCESS = PreprocessConfig(interpolation="bicubic")
 _NO_RAY_BYTES = 2**40  # these corpora are small: decoded in this process whatever their size
 
 
@@ -107,6 +110,7 @@ def prepare_motion(
         source=SourceConfig(uris=(f"{config.directory}/train",)),
         clips=ClipConfig(hop_frames=hop_frames),
         augmentation=AugmentationConfig(random_crop=False),
+        preprocess=_PREPROCESS,
     )
     recipe = FrameRecipe.for_evaluation(data, geometry)
     caches = {
@@ -138,7 +142,9 @@ def prepare_natural(
         SourceError: There is no video, or a part is too short for a clip.
     """
     data = DataConfig(
-        source=SourceConfig(uris=config.train), clips=ClipConfig(hop_frames=config.hop_frames)
+        source=SourceConfig(uris=config.train),
+        clips=ClipConfig(hop_frames=config.hop_frames),
+        preprocess=_PREPROCESS,
     )
     with_margin = FrameRecipe.for_training(data, geometry)
     as_tokenized = FrameRecipe.for_evaluation(data, geometry)

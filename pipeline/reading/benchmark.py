@@ -1,316 +1,174 @@
 """How fast the reader reads, beside what else reads the same files: `jobs/benchmark_reader.py`.
 
-Every measurement runs in a process of its own, so that memory is its own; all contenders take
-turns, and medians count. The files are made for it: random ids, in the dataset's own format.
+All contenders take turns, beginning with another one in every round; ratios are those of one round
+and medians count, so that other work on the machine falls on all alike.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
-import resource
 import statistics
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.dataset as pa_dataset
 import pydantic
 
-from pipeline.dataset import Lineage, TokenDataset
-from pipeline.errors import PipelineError
-from pipeline.reading.loader import LoaderConfig, TokenLoader
-from pipeline.reading.positions import Positions
-from pipeline.reading.reader import OrderConfig, TokenReader
-from pipeline.records import stable_id
+from pipeline.reading.contenders import Reading, Task, measured
+from pipeline.reading.random_tokens import RandomTokensConfig, make_random_tokens
 from pipeline.whole_files import replace_file
-from sweettok.geometry import ClipGeometry
 from sweettok.strict_config import StrictConfig
 
 logger = logging.getLogger(__name__)
 
-_NUM_WORDS = 10_000
-_CLIPS_PER_VIDEO = 10
+_SCAN, _ROW_GROUPS = "pyarrow scan", "pyarrow row groups"
+_IN_ORDER = (_SCAN, _ROW_GROUPS, "reader int16", "reader", "datasets arrow", "datasets")
+_SHUFFLED = ("reader shuffled", "datasets shuffled")
+_CURVE_SHARES = (0.05, 0.25, 0.5, 0.75, 1.0)
 
 
 class ReaderBenchmarkConfig(StrictConfig):
     """One run of `jobs/benchmark_reader.py`.
 
     Attributes:
-        directory: Where the dataset is made, once, and kept.
-        num_clips: Clips of the dataset.
-        num_spatial_tokens, num_temporal_tokens: Tokens of each.
-        clips_per_file: Clips of each data file.
+        dataset: The dataset that is made and read.
         read_clips: Clips that each measurement of throughput reads.
+        max_s: Seconds after its first batch after which a measurement of Hugging Face's datasets
+            ends earlier.
         batch_size: Clips per batch.
         window_samples: Windows of the memory curve; the first is that of the shuffled reading.
         num_repeats: Rounds over all contenders.
         output: JSON file with everything measured.
     """
 
-    directory: str = "runs/benchmark_reader/tokens"
-    num_clips: int = pydantic.Field(default=1_000_000, ge=1)
-    num_spatial_tokens: int = pydantic.Field(default=64, ge=1)
-    num_temporal_tokens: int = pydantic.Field(default=64, ge=0)
-    clips_per_file: int = pydantic.Field(default=100_000, ge=1)
-    read_clips: int = pydantic.Field(default=400_000, ge=1)
+    dataset: RandomTokensConfig = RandomTokensConfig()
+    read_clips: int = pydantic.Field(default=1_000_000, ge=1)
+    max_s: float = pydantic.Field(default=15.0, gt=0)
     batch_size: int = pydantic.Field(default=256, ge=1)
-    window_samples: tuple[pydantic.PositiveInt, ...] = (32_768, 2_048, 8_192, 131_072)
-    num_repeats: int = pydantic.Field(default=3, ge=1)
+    window_samples: tuple[pydantic.PositiveInt, ...] = pydantic.Field(
+        default=(32_768, 2_048, 8_192, 131_072), min_length=1
+    )
+    num_repeats: int = pydantic.Field(default=5, ge=1)
     output: str = "runs/benchmark_reader/result.json"
 
-
-@dataclass(frozen=True)
-class Reading:
-    """One measurement.
-
-    Attributes:
-        num_clips: Clips read.
-        open_s: Seconds until the first batch.
-        wall_s, cpu_s: Seconds for all clips, the opening included.
-        peak_mib: Largest resident memory of the process, in MiB.
-        base_mib: The same before anything was opened.
-    """
-
-    num_clips: int
-    open_s: float
-    wall_s: float
-    cpu_s: float
-    peak_mib: float
-    base_mib: float
+    def task(self, *, window_samples: int | None = None) -> Task:
+        """What one measurement reads."""
+        window = window_samples or self.window_samples[0]
+        root, read_clips = self.dataset.root, min(self.read_clips, self.dataset.num_clips)
+        return Task(root, self.batch_size, window, read_clips, self.max_s)
 
 
 def benchmark_reader(config: ReaderBenchmarkConfig) -> str:
     """Measures everything; returns the tables as text."""
-    root = _dataset(config)
-    names = [
-        "pyarrow",
-        "reader",
-        "reader int16",
-        "datasets",
-        "reader shuffled",
-        "datasets shuffled",
-    ]
-    measured: dict[str, list[Reading]] = {name: [] for name in names}
-    for repeat in range(config.num_repeats):
-        for name in names:
-            measured[name].append(_in_own_process(_read, name, root, config))
-            logger.info("round %d, %s: %s", repeat + 1, name, measured[name][-1])
-    resumed = [_in_own_process(_resume, root, config) for _ in range(config.num_repeats)]
-    curve = {
-        window: _in_own_process(
-            _read,
-            "reader shuffled",
-            root,
-            config.model_copy(update={"window_samples": (window,)}),
+    make_random_tokens(config.dataset)
+    speeds = _in_turns(config, {name: config.task() for name in (*_IN_ORDER, *_SHUFFLED)})
+    first = replace(config.task(), read_clips=1)
+    resumed = {
+        state: [measured("reader resumed", task) for _ in range(config.num_repeats)]
+        for state, task in (
+            ("files in the page cache", first),
+            ("files dropped from the page cache", replace(first, is_cold=True)),
         )
-        for window in config.window_samples
+    }
+    memory = {
+        window: measured("reader shuffled", config.task(window_samples=window))
+        for window in sorted(set(config.window_samples))
     }
     values = {
         "config": config.to_mapping(),
-        "readings": {name: [asdict(each) for each in found] for name, found in measured.items()},
-        "resumed": [asdict(each) for each in resumed],
-        "memory": {window: asdict(found) for window, found in curve.items()},
+        "speeds": {name: [asdict(each) for each in found] for name, found in speeds.items()},
+        "resumed": {name: [asdict(each) for each in found] for name, found in resumed.items()},
+        "memory": {window: asdict(found) for window, found in memory.items()},
     }
     replace_file(Path(config.output), (json.dumps(values, indent=2) + "\n").encode())
-    return "\n\n".join([_table(measured, config), _resume_line(resumed, config), _curve(curve)])
-
-
-def _read(name: str, root: str, config: ReaderBenchmarkConfig) -> Reading:
-    batches: dict[str, Callable[[], Iterator[int]]] = {
-        "pyarrow": lambda: _pyarrow(root),
-        "reader": lambda: _reader(root, config, shuffle=False),
-        "reader int16": lambda: _reader(root, config, shuffle=False, ids="int16"),
-        "reader shuffled": lambda: _reader(root, config, shuffle=True),
-        "datasets": lambda: _datasets(root, config, shuffle=False),
-        "datasets shuffled": lambda: _datasets(root, config, shuffle=True),
-    }
-    return _measured(batches[name], config.read_clips)
-
-
-def _resume(root: str, config: ReaderBenchmarkConfig) -> Reading:
-    """One batch, from the middle of the epoch on."""
-
-    def batches() -> Iterator[int]:
-        loader = _loader(root, config, shuffle=True)
-        half = Positions.first(config.num_clips // 2)
-        loader.load_state_dict(loader.state_dict() | {"consumed": half.to_list()})
-        for batch in loader:
-            yield len(batch)
-
-    return _measured(batches, 1)
-
-
-def _pyarrow(root: str) -> Iterator[int]:
-    rows = pa_dataset.dataset(_paths(root), format="parquet")
-    scanner = rows.scanner(columns=["spatial_tokens", "temporal_tokens"])
-    for batch in scanner.to_batches():
-        yield batch.num_rows
-
-
-def _reader(
-    root: str, config: ReaderBenchmarkConfig, *, shuffle: bool, ids: str = "int64"
-) -> Iterator[int]:
-    for batch in _loader(root, config, shuffle=shuffle, ids=ids):
-        yield len(batch)
-
-
-def _loader(
-    root: str, config: ReaderBenchmarkConfig, *, shuffle: bool, ids: str = "int64"
-) -> TokenLoader:
-    order = OrderConfig(shuffle=shuffle, window_samples=config.window_samples[0])
-    values = {"batch_size": config.batch_size, "ids": ids, "order": order.to_mapping()}
-    return TokenLoader(TokenReader.open(root), LoaderConfig.from_mapping(values))
-
-
-def _datasets(root: str, config: ReaderBenchmarkConfig, *, shuffle: bool) -> Iterator[int]:
-    try:
-        import datasets
-    except ImportError:
-        raise PipelineError(
-            "the comparison needs the package datasets: pip install datasets"
-        ) from None
-
-    rows = datasets.load_dataset("parquet", data_files=_paths(root), split="train", streaming=True)
-    rows = rows.select_columns(["spatial_tokens", "temporal_tokens"])
-    if shuffle:
-        rows = rows.shuffle(seed=0, buffer_size=config.window_samples[0])
-    for batch in rows.with_format("torch").iter(batch_size=config.batch_size):
-        yield len(batch["spatial_tokens"])
-
-
-def _paths(root: str) -> list[str]:
-    return sorted(str(Path(root) / path) for path in TokenDataset.open(root).clips.file_sizes())
-
-
-def _measured(batches: Callable[[], Iterator[int]], num_clips: int) -> Reading:
-    base_mib = _peak_mib()
-    began_s, began_cpu_s = time.perf_counter(), time.process_time()
-    open_s, found = 0.0, 0
-    for count in batches():
-        open_s = open_s or time.perf_counter() - began_s
-        found += count
-        if found >= num_clips:
-            break
-    wall_s, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
-    return Reading(found, open_s, wall_s, cpu_s, _peak_mib(), base_mib)
-
-
-def _in_own_process(work: Callable[..., Reading], *arguments: Any) -> Reading:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(theirs, work, arguments))
-    process.start()
-    theirs.close()
-    try:
-        found: Reading = ours.recv()
-    except EOFError:
-        raise PipelineError("a measuring process ended early; its message stands above") from None
-    finally:
-        process.join()
-    return found
-
-
-def _answer(connection: Any, work: Callable[..., Reading], arguments: tuple[Any, ...]) -> None:
-    connection.send(work(*arguments))
-
-
-def _peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _dataset(config: ReaderBenchmarkConfig) -> str:
-    """The dataset, made once: its folder names what is in it."""
-    tokens = f"{config.num_spatial_tokens}-{config.num_temporal_tokens}"
-    root = f"{config.directory}-{config.num_clips}-{tokens}-{config.clips_per_file}"
-    dataset = TokenDataset.create_or_open(root, _lineage(config))
-    if dataset.num_clips() == config.num_clips:
-        return root
-    logger.info("making %d clips in %s", config.num_clips, root)
-    files = []
-    for first in range(0, config.num_clips, config.clips_per_file):
-        count = min(config.clips_per_file, config.num_clips - first)
-        files.append(dataset.clips.write(_rows(config, first, count, dataset.clips.schema)))
-    dataset.clips.swap([], files, {})
-    return root
-
-
-def _rows(config: ReaderBenchmarkConfig, first: int, count: int, schema: pa.Schema) -> pa.Table:
-    random = np.random.default_rng(first)
-    columns: dict[str, pa.Array] = {}
-    for name, width in (
-        ("spatial_tokens", config.num_spatial_tokens),
-        ("temporal_tokens", config.num_temporal_tokens),
-    ):
-        ids = random.integers(0, _NUM_WORDS, count * width).astype(np.int16)
-        offsets = np.arange(count + 1, dtype=np.int32) * width
-        kind = schema.field(name).type
-        columns[name] = pa.ListArray.from_arrays(offsets, pa.array(ids), type=kind)
-    numbers = range(first, first + count)
-    videos = [number // _CLIPS_PER_VIDEO for number in numbers]
-    columns["clip_id"] = pa.array([stable_id("benchmark", number) for number in numbers])
-    columns["video_id"] = pa.array([stable_id("benchmark video", video) for video in videos])
-    columns["video_uri"] = pa.array([f"file:///videos/{video:08}.mp4" for video in videos])
-    columns["video_fingerprint"] = pa.array(["f" * 32] * count)
-    columns["clip_index"] = pa.array([n % _CLIPS_PER_VIDEO for n in numbers], pa.int32())
-    arrays = [columns.get(field.name, pa.nulls(count, field.type)) for field in schema]
-    return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def _lineage(config: ReaderBenchmarkConfig) -> Lineage:
-    return Lineage(
-        weights_hash="benchmark",
-        codebook_hash="benchmark",
-        geometry=ClipGeometry(),
-        num_spatial_tokens=config.num_spatial_tokens,
-        num_temporal_tokens=config.num_temporal_tokens,
-        num_spatial_words=_NUM_WORDS,
-        num_temporal_words=_NUM_WORDS,
-        preprocessing={},
-        clip_policy={},
-        decoder="none",
-        precision="fp32",
+    loads = [each.load for found in speeds.values() for each in found]
+    return "\n\n".join(
+        [
+            f"load average {min(loads):.1f} to {max(loads):.1f}; medians of {config.num_repeats}",
+            _speed_table(speeds, config.dataset.num_tokens),
+            *(_resume_line(state, found, config) for state, found in resumed.items()),
+            _memory_table(memory),
+        ]
     )
 
 
-def _table(measured: dict[str, list[Reading]], config: ReaderBenchmarkConfig) -> str:
-    tokens = config.num_spatial_tokens + config.num_temporal_tokens
+def _in_turns(config: ReaderBenchmarkConfig, tasks: dict[str, Task]) -> dict[str, list[Reading]]:
+    """Every contender once a round; each round begins with another one."""
+    names = list(tasks)
+    found: dict[str, list[Reading]] = {name: [] for name in names}
+    for number in range(config.num_repeats):
+        first = number % len(names)
+        for name in (*names[first:], *names[:first]):
+            found[name].append(measured(name, tasks[name]))
+            reading = found[name][-1]
+            logger.info(
+                "round %d, %s: %.0f clips/s, %.0f per CPU-s",
+                number + 1, name, reading.clips_per_s, reading.clips_per_cpu_s,
+            )  # fmt: skip
+    return found
+
+
+def _speed_table(speeds: dict[str, list[Reading]], num_tokens: int) -> str:
     lines = [
-        "| reading | clips/s | tokens/s | clips per CPU-s | × pyarrow (wall) | peak, MiB |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| reading | clips/s | tokens/s | clips per CPU-s | × scan (wall) | × scan (CPU) "
+        "| × row groups (CPU) | first batch, s | peak, MiB |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    yardstick = _rate(measured["pyarrow"])
-    for name, found in measured.items():
-        rate = _rate(found)
-        per_cpu_s = statistics.median(each.num_clips / each.cpu_s for each in found)
-        peak = statistics.median(each.peak_mib - each.base_mib for each in found)
+    for name, found in speeds.items():
+        rate = _median(found, lambda each: each.clips_per_s)
+        per_cpu_s = _median(found, lambda each: each.clips_per_cpu_s)
+        ratios = [
+            _ratio(found, speeds[_SCAN], lambda each: each.clips_per_s),
+            _ratio(found, speeds[_SCAN], lambda each: each.clips_per_cpu_s),
+            _ratio(found, speeds[_ROW_GROUPS], lambda each: each.clips_per_cpu_s),
+        ]
+        first_s = _median(found, lambda each: each.first_batch_s)
+        peak_mib = _median(found, lambda each: each.peak_mib)
         lines.append(
-            f"| {name} | {rate:,.0f} | {rate * tokens:,.0f} | {per_cpu_s:,.0f} "
-            f"| {rate / yardstick:.2f} | +{peak:,.0f} |"
+            f"| {name} | {rate:,.0f} | {rate * num_tokens:,.0f} | {per_cpu_s:,.0f} | "
+            + " | ".join(f"{ratio:.2f}" for ratio in ratios)
+            + f" | {first_s:.2f} | +{peak_mib:,.0f} |"
         )
     return "\n".join(lines)
 
 
-def _rate(found: list[Reading]) -> float:
-    return statistics.median(each.num_clips / each.wall_s for each in found)
-
-
-def _resume_line(found: list[Reading], config: ReaderBenchmarkConfig) -> str:
-    median_s = statistics.median(each.open_s for each in found)
+def _resume_line(state: str, found: Sequence[Reading], config: ReaderBenchmarkConfig) -> str:
+    times_s = sorted(each.first_batch_s for each in found)
     return (
-        f"first batch after resuming in the middle of {config.num_clips:,} clips: {median_s:.2f} s "
-        f"(median of {len(found)}, opening the dataset included)"
+        f"first batch after resuming in the middle of {config.dataset.num_clips:,} clips, {state}: "
+        f"{statistics.median(times_s):.2f} s ({times_s[0]:.2f} to {times_s[-1]:.2f}, opening the "
+        "dataset included)"
     )
 
 
-def _curve(curve: dict[int, Reading]) -> str:
-    lines = ["| window, clips | clips/s | peak above start, MiB |", "|---:|---:|---:|"]
-    for window, found in sorted(curve.items()):
-        rate, added = found.num_clips / found.wall_s, found.peak_mib - found.base_mib
-        lines.append(f"| {window:,} | {rate:,.0f} | {added:,.0f} |")
+def _memory_table(memory: dict[int, Reading]) -> str:
+    shares = " | ".join(f"{share:.0%} read" for share in _CURVE_SHARES)
+    lines = [
+        f"| window, clips | clips/s | {shares} | peak, MiB |",
+        "|---:|---:|" + "---:|" * (len(_CURVE_SHARES) + 1),
+    ]
+    for window, found in memory.items():
+        curve = " | ".join(f"+{value:,.0f}" for value in _at_shares(found))
+        lines.append(
+            f"| {window:,} | {found.clips_per_s:,.0f} | {curve} | +{found.peak_mib:,.0f} |"
+        )
     return "\n".join(lines)
+
+
+def _at_shares(found: Reading) -> Iterable[float]:
+    for share in _CURVE_SHARES:
+        clips = share * found.num_clips
+        yield min(found.memory_mib, key=lambda point: abs(point[0] - clips))[1]
+
+
+def _median(found: Sequence[Reading], value: Callable[[Reading], float]) -> float:
+    return statistics.median(value(each) for each in found)
+
+
+def _ratio(
+    found: Sequence[Reading], others: Sequence[Reading], value: Callable[[Reading], float]
+) -> float:
+    """The median of each round's ratio."""
+    pairs = zip(found, others, strict=True)
+    return statistics.median(value(each) / value(other) for each, other in pairs)

@@ -13,12 +13,14 @@ to start, to feed or to lose. `TokenIterable` is for programs that want a `DataL
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import pydantic
 import torch
 import torch.utils.data
 
+from pipeline.errors import DatasetError
 from pipeline.reading.positions import Positions
 from pipeline.reading.progress import Progress
 from pipeline.reading.reader import OrderConfig, SampleSource
@@ -59,6 +61,9 @@ class TokenLoader:
         config: Batches and order; equal on all ranks.
         rank: Which share of the epoch, in [0, world_size).
         world_size: Number of shares.
+
+    Raises:
+        DatasetError: `drop_last` would leave out every sample.
     """
 
     def __init__(
@@ -73,6 +78,11 @@ class TokenLoader:
             raise ValueError(f"rank must be in [0, {world_size}), got {rank}")
         self.source = source
         self.config = config or LoaderConfig()
+        if self.config.drop_last and source.num_samples // world_size < self.config.batch_size:
+            raise DatasetError(
+                f"{source.num_samples} samples over {world_size} ranks give no full batch of "
+                f"{self.config.batch_size} (drop_last); lower batch_size or give more samples"
+            )
         order = self.config.order
         self._progress = Progress(
             fingerprint=source.fingerprint,
@@ -108,17 +118,8 @@ class TokenLoader:
 
     def set_epoch(self, epoch: int) -> None:
         """Goes to the beginning of `epoch`."""
-        before = self._progress
-        self._progress = Progress(
-            fingerprint=before.fingerprint,
-            seed=before.seed,
-            shuffle=before.shuffle,
-            window_samples=before.window_samples,
-            epoch=epoch,
-            left=Positions.first(self.source.num_samples),
-            rank=before.rank,
-            world_size=before.world_size,
-        )
+        everything = Positions.first(self.source.num_samples)
+        self._progress = replace(self._progress, epoch=epoch, left=everything, consumed=Positions())
 
     def state_dict(self) -> dict[str, Any]:
         """The place in the epoch, as plain values: all batches given so far count as consumed."""
@@ -143,7 +144,7 @@ class TokenLoader:
         # Shares differ by one sample: full batches of the smallest one are there on all ranks.
         smallest = len(self._progress.left) // self._progress.world_size
         size = self.config.batch_size
-        num_batches = smallest // size - len(self._progress.consumed) // size
+        num_batches = max(0, smallest - len(self._progress.consumed)) // size
         return unread.slice(0, num_batches * size)
 
 

@@ -23,7 +23,13 @@ from pipeline.reading.samples import Samples, in_batches
 from pipeline.records import stable_id
 
 BLOCK_SAMPLES = 1024
+_ROUNDING = 1e-6
+"""A quotient that much below a whole number is that number: 49 × (1 / 49) is not 1 to a machine."""
 _MIXTURE = 3  # what a permutation is for; see pipeline/reading/order.py
+_VOCABULARY = (
+    "weights_hash", "codebook_hash", "num_spatial_words", "num_temporal_words",
+    "num_spatial_tokens", "num_temporal_tokens",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,8 @@ class Mixture:
         shares = {name: weights[name] / total for name in readers}
         if num_samples is None:
             num_samples = min(
-                int(reader.num_samples / shares[name]) for name, reader in readers.items()
+                int(reader.num_samples * total / weights[name] + _ROUNDING)
+                for name, reader in readers.items()
             )
         if num_samples < 1:
             raise DatasetError(f"a mixture needs at least one sample, num_samples = {num_samples}")
@@ -189,7 +196,7 @@ def _check_same_vocabulary(readers: Mapping[str, TokenReader]) -> None:
     names = list(readers)
     for name in names[1:]:
         ours, theirs = readers[names[0]].lineage, readers[name].lineage
-        for field in ("weights_hash", "codebook_hash", "num_spatial_tokens", "num_temporal_tokens"):
+        for field in _VOCABULARY:
             if getattr(ours, field) != getattr(theirs, field):
                 raise DatasetError(
                     f"{names[0]!r} and {name!r} cannot be mixed: {field} is "

@@ -74,7 +74,7 @@ class Positions:
 
     def slice(self, first: int, last: int) -> Positions:
         """The positions number `first` to `last` - 1 of the set, in increasing order."""
-        return Positions.of(self._stretches(first, last))
+        return Positions(tuple(self._stretches(first, last)))
 
     def split(self, num_shards: int) -> list[Positions]:
         """Contiguous shards, disjoint and complete, whose sizes differ by one at most."""

@@ -105,7 +105,7 @@ class Progress:
                     f"{found.world_size} ranks"
                 )
             return found
-        earlier = [Progress.from_state(state) for state in states]
+        earlier = _in_one_epoch([Progress.from_state(state) for state in states])
         self._check_complete(earlier)
         left = earlier[0].left
         for each in earlier:
@@ -128,7 +128,7 @@ class Progress:
         first = earlier[0]
         for found in earlier:
             self._check_same(found)
-            if (found.epoch, found.left) != (first.epoch, first.left):
+            if (found.left, found.world_size) != (first.left, first.world_size):
                 raise DatasetError(
                     f"the states of ranks {first.rank} and {found.rank} are not of the same "
                     "moment's run: give the states that the ranks of one run saved together"
@@ -139,3 +139,29 @@ class Progress:
                 f"states of ranks {ranks} were given, there were {first.world_size} ranks: give "
                 "each rank's state once"
             )
+
+
+def _in_one_epoch(states: list[Progress]) -> list[Progress]:
+    """The same places, said of one epoch.
+
+    Shares differ by a sample, so when all stop at one step some ranks may be at the end of an epoch
+    and others at the beginning of the next one: these have read their whole share of the old epoch,
+    or those have read nothing yet of the new one.
+    """
+    newest = max((state.epoch for state in states), default=0)
+    behind = [state for state in states if state.epoch < newest]
+    ahead = [state for state in states if state.epoch == newest]
+    if not behind:
+        return states
+    old = behind[0]
+    if not any(state.unread() for state in behind):
+        moved = [replace(state, epoch=newest, left=ahead[0].left) for state in behind]
+        return [replace(state, consumed=_NOTHING) for state in moved] + ahead
+    if any(state.consumed for state in ahead) or old.epoch != newest - 1:
+        raise DatasetError(
+            f"ranks {sorted(state.rank for state in ahead)} have begun epoch {newest}, ranks "
+            f"{sorted(state.rank for state in behind)} have samples of epoch {old.epoch} left: "
+            "give states that all ranks saved in one epoch"
+        )
+    moved = [replace(state, epoch=old.epoch, left=old.left) for state in ahead]
+    return behind + [replace(state, consumed=state.share()) for state in moved]

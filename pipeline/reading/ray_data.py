@@ -19,9 +19,9 @@ import ray.data
 
 from pipeline.reading.reader import TokenReader
 from pipeline.reading.row_groups import Filters
+from pipeline.reading.samples import TOKEN_COLUMNS
 from pipeline.storage import StorageConfig
 
-_TOKENS = ("spatial_tokens", "temporal_tokens")
 ROW_GROUPS_PER_TASK = 8
 
 
@@ -46,7 +46,7 @@ def read_tokens(
         DatasetError: As `TokenReader.open`.
     """
     reader = TokenReader.open(uri, version, columns=columns, filters=filters, storage=storage)
-    names = [*_TOKENS, *reader.columns]
+    names = [*TOKEN_COLUMNS, *reader.columns]
     source = reader.source
 
     def read(tasks: pa.Table) -> pa.Table:

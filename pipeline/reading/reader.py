@@ -1,7 +1,7 @@
 """Reads the clips of one pinned version in an order that anybody can compute.
 
 reader = TokenReader.open("s3://corpus/tokens", columns=["caption"])
-loader = TokenLoader(reader, LoaderConfig(batch_size=32, seed=7), rank=rank, world_size=8)
+loader = TokenLoader(reader, LoaderConfig(batch_size=32), rank=rank, world_size=8)
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
+import pydantic
 
 from pipeline.dataset import Lineage, TokenDataset
 from pipeline.errors import DatasetError
@@ -24,12 +25,11 @@ from pipeline.reading.order import EpochOrder, Stretch
 from pipeline.reading.positions import Positions
 from pipeline.reading.row_group_cache import RowGroupCache
 from pipeline.reading.row_groups import Filters, RowGroup, RowGroupSource
-from pipeline.reading.samples import Samples
+from pipeline.reading.samples import TOKEN_COLUMNS, Samples
 from pipeline.records import stable_id
 from pipeline.storage import StorageConfig
 from sweettok.strict_config import StrictConfig
 
-_TOKENS = ("spatial_tokens", "temporal_tokens")
 _GivenT = TypeVar("_GivenT")
 _ResultT = TypeVar("_ResultT")
 
@@ -43,12 +43,15 @@ class OrderConfig(StrictConfig):
         window_samples: Samples that are held and mixed at one time. Row groups come from all over
             the dataset in a random order; a window mixes those it holds.
         windows_ahead: Windows that are read while one is used up; each costs its memory.
+        parallel_reads: Row groups of a window that are read at one time, which hides the answering
+            time of a remote store.
     """
 
-    seed: int = 0
+    seed: int = pydantic.Field(default=0, ge=0, lt=2**64)
     shuffle: bool = True
-    window_samples: int = 32_768
-    windows_ahead: int = 1
+    window_samples: int = pydantic.Field(default=32_768, ge=1)
+    windows_ahead: int = pydantic.Field(default=1, ge=0)
+    parallel_reads: int = pydantic.Field(default=4, ge=1)
 
 
 class SampleSource(Protocol):
@@ -117,14 +120,10 @@ class TokenReader:
         """
         storage = storage or StorageConfig()
         dataset = TokenDataset.open(uri, version, storage=storage)
-        schema = dataset.clips.schema
-        wanted = tuple(dict.fromkeys(name for name in columns if name not in _TOKENS))
-        unknown = [name for name in wanted if name not in schema.names]
-        if unknown:
-            raise DatasetError(
-                f"{dataset.uri}: has no column {unknown[0]!r}, but {', '.join(schema.names)}"
-            )
-        source = RowGroupSource(dataset.uri, dataset.clips.options, schema, storage, cache)
+        wanted = tuple(dict.fromkeys(name for name in columns if name not in TOKEN_COLUMNS))
+        clips = dataset.clips
+        source = RowGroupSource(dataset.uri, clips.options, clips.schema, storage, cache)
+        _check_columns(source, wanted)
         groups = source.find(sorted(dataset.clips.file_sizes()), filters)
         if not sum(group.num_samples for group in groups):
             why = "holds no clip" if filters is None else f"has no clip that passes {filters!r}"
@@ -145,6 +144,23 @@ class TokenReader:
             *("all" if group.chosen is None else _hash(group.chosen) for group in self.groups),
         )
 
+    def class_names(self, column: str | None) -> tuple[str, ...]:
+        """The different values of a column as texts, sorted: the same classes get the same ids.
+
+        None has no classes. Only that column is read, a row group at a time.
+
+        Raises:
+            DatasetError: There is no such column; a data file is missing or damaged.
+        """
+        if column is None:
+            return ()
+        _check_columns(self.source, [column])
+        found: set[str] = set()
+        for group in self.groups:
+            values = self.source.read(group, [column])[column].unique().to_pylist()
+            found |= {str(value) for value in values if value is not None}
+        return tuple(sorted(found))
+
     def samples(
         self, positions: Positions, order: OrderConfig, epoch: int
     ) -> Iterator[tuple[Positions, Samples]]:
@@ -163,39 +179,46 @@ class TokenReader:
             (window, list(group)) for window, group in groupby(stretches, lambda part: part.window)
         )
 
-        def load(given: tuple[int, list[Stretch]]) -> list[tuple[Positions, Samples]]:
-            return self._load(epoch_order, *given)
+        with ThreadPoolExecutor(order.parallel_reads) as readers:
 
-        for parts in read_ahead(windows, load, order.windows_ahead):
-            yield from parts
+            def load(given: tuple[int, list[Stretch]]) -> list[tuple[Positions, Samples]]:
+                window, parts = given
+                groups = epoch_order.groups_of(window)
+                read = map if len(groups) == 1 else readers.map
+                held = read(self._group, groups)
+                return _placed(epoch_order, Samples.joined(list(held)), parts)
+
+            for parts in read_ahead(windows, load, order.windows_ahead):
+                yield from parts
 
     def _order(self, order: OrderConfig, epoch: int) -> EpochOrder:
         sizes = np.array([group.num_samples for group in self.groups], np.int64)
         return EpochOrder(sizes, order.seed, epoch, order.shuffle, order.window_samples)
 
-    def _load(
-        self, order: EpochOrder, window: int, stretches: list[Stretch]
-    ) -> list[tuple[Positions, Samples]]:
-        held = Samples.joined([self._group(number) for number in order.groups_of(window)])
-        found = []
-        for part in stretches:
-            positions = Positions.of([(part.start, part.stop)])
-            first, last = part.first, part.first + len(part)
-            if order.shuffle:
-                found.append((positions, held.take(order.rows_of(window)[first:last])))
-            else:
-                found.append((positions, held.slice(first, last)))
-        return found
-
     def _group(self, number: int) -> Samples:
-        group, lineage = self.groups[number], self.lineage
-        rows = self.source.read(group, [*_TOKENS, *self.columns])
-        return Samples.of_rows(
-            rows,
-            lineage.num_spatial_tokens,
-            lineage.num_temporal_tokens,
-            f"{self.uri}/{group.path}",
-        )
+        group = self.groups[number]
+        rows = self.source.read(group, [*TOKEN_COLUMNS, *self.columns])
+        return Samples.of_rows(rows, self.lineage, f"{self.uri}/{group.path}")
+
+
+def _placed(
+    order: EpochOrder, held: Samples, stretches: list[Stretch]
+) -> list[tuple[Positions, Samples]]:
+    """The samples of some stretches of one window, which `held` has in the files' order."""
+    rows = order.rows_of(stretches[0].window) if order.shuffle else None
+    found = []
+    for part in stretches:
+        first, last = part.first, part.first + len(part)
+        samples = held.slice(first, last) if rows is None else held.take(rows[first:last])
+        found.append((Positions.of([(part.start, part.stop)]), samples))
+    return found
+
+
+def _check_columns(source: RowGroupSource, names: Sequence[str]) -> None:
+    known = source.schema.names
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise DatasetError(f"{source.uri}: has no column {unknown[0]!r}, but {', '.join(known)}")
 
 
 def _hash(numbers: np.ndarray) -> str:

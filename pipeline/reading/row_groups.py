@@ -35,6 +35,7 @@ lists (any of them). Operators: ==, !=, <, <=, >, >=, in, not in."""
 
 _NUM_READERS = 16
 _OPEN_FILES = 16
+_KEPT_FOOTERS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,16 +120,19 @@ class RowGroupSource:
         return pa_fs.PyFileSystem(DeltaStorageHandler(self.uri, self.options))
 
     @cached_property
+    def _footers(self) -> _Footers:
+        return _Footers()
+
+    @cached_property
     def _open_files(self) -> _OpenFiles:
-        return _OpenFiles()
+        return _OpenFiles(self._footers)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: self.__dict__[name] for name in self.__dataclass_fields__}
 
     def _groups_of(self, path: str, condition: _Condition | None) -> list[RowGroup]:
         if condition is None:
-            with self._filesystem.open_input_file(path) as file:
-                found = pq.read_metadata(file)
+            found = self._footers.get(path, self._filesystem)
             sizes = [found.row_group(number).num_rows for number in range(found.num_row_groups)]
             return [RowGroup(path, number, size) for number, size in enumerate(sizes)]
         fragment = pa_dataset.ParquetFileFormat().make_fragment(path, self._filesystem)
@@ -139,7 +143,8 @@ class RowGroupSource:
 
     def _load(self, group: RowGroup, columns: Sequence[str]) -> pa.Table:
         file = self._open_files.get(group.path, self._filesystem)
-        there = [name for name in columns if name in file.schema_arrow.names]
+        known = file.schema_arrow.names
+        there = [name for name in columns if name in known]
         rows = file.read_row_group(group.number, columns=there)
         arrays = [
             rows[name] if name in there else pa.nulls(group.num_rows, self.schema.field(name).type)
@@ -169,7 +174,7 @@ class RowGroupSource:
                     f"{self.uri}/{path}: is not there; the version may have been vacuumed: read a "
                     "newer one, or pin versions that are in use"
                 ) from None
-            except pa.ArrowInvalid as error:
+            except (pa.ArrowException, UnicodeDecodeError) as error:
                 raise _damaged(self.uri, path, error) from error
             except OSError as error:
                 # A reset connection and a page that cannot be decompressed look alike.
@@ -194,16 +199,45 @@ class _Condition:
         return numbered.filter(self.expression)["__row"].to_numpy()
 
 
-class _OpenFiles(threading.local):
-    """The files that a thread has open; their footers are read once."""
+class _Footers:
+    """The footers of files, for all threads: one is fetched once while it is among the latest."""
 
     def __init__(self) -> None:
+        self._found: OrderedDict[str, pq.FileMetaData] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, path: str, filesystem: pa_fs.FileSystem) -> pq.FileMetaData:
+        with self._lock:
+            found = self._found.get(path)
+        if found is None:
+            with filesystem.open_input_file(path) as file:
+                found = pq.read_metadata(file)
+        with self._lock:
+            self._found[path] = found
+            self._found.move_to_end(path)
+            if len(self._found) > _KEPT_FOOTERS:
+                self._found.popitem(last=False)
+        return found
+
+    def forget(self, path: str) -> None:
+        with self._lock:
+            self._found.pop(path, None)
+
+
+class _OpenFiles(threading.local):
+    """The files that a thread has open."""
+
+    def __init__(self, footers: _Footers) -> None:
+        self._footers = footers
         self._files: OrderedDict[str, pq.ParquetFile] = OrderedDict()
 
     def get(self, path: str, filesystem: pa_fs.FileSystem) -> pq.ParquetFile:
         if path not in self._files:
             self._files[path] = pq.ParquetFile(
-                filesystem.open_input_file(path), pre_buffer=True, page_checksum_verification=True
+                filesystem.open_input_file(path),
+                metadata=self._footers.get(path, filesystem),
+                pre_buffer=True,
+                page_checksum_verification=True,
             )
             if len(self._files) > _OPEN_FILES:
                 self._files.popitem(last=False)[1].close()
@@ -211,6 +245,7 @@ class _OpenFiles(threading.local):
         return self._files[path]
 
     def forget(self, path: str) -> None:
+        self._footers.forget(path)
         file = self._files.pop(path, None)
         if file is not None:
             file.close()

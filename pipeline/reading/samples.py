@@ -12,8 +12,13 @@ import torch
 from jaxtyping import Int, Int16
 from torch import Tensor
 
+from pipeline.dataset import Lineage
 from pipeline.errors import DatasetError
 from pipeline.reading.positions import Positions
+
+TOKEN_COLUMNS = ("spatial_tokens", "temporal_tokens")
+"""The columns with the ids."""
+_NUMPY_TYPES = {torch.int16: np.int16, torch.int32: np.int32, torch.int64: np.int64}
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,17 +39,18 @@ class Samples:
         return len(self.spatial)
 
     @classmethod
-    def of_rows(cls, rows: pa.Table, num_spatial: int, num_temporal: int, path: str) -> Samples:
-        """The rows of a clip table whose clips have so many tokens.
+    def of_rows(cls, rows: pa.Table, lineage: Lineage, path: str) -> Samples:
+        """The rows of a clip table, whose clips have the tokens that `lineage` promises.
 
         Raises:
-            DatasetError: The rows of file `path` have another number of tokens.
+            DatasetError: The rows of file `path` have other numbers of tokens, or an id that is no
+                word of its codebook.
         """
-        return cls(
-            _matrix(rows["spatial_tokens"], num_spatial, path),
-            _matrix(rows["temporal_tokens"], num_temporal, path),
-            rows.drop_columns(["spatial_tokens", "temporal_tokens"]),
-        )
+        spatial = _matrix(rows["spatial_tokens"], lineage.num_spatial_tokens, path)
+        temporal = _matrix(rows["temporal_tokens"], lineage.num_temporal_tokens, path)
+        _check_words(spatial, lineage.num_spatial_words, path)
+        _check_words(temporal, lineage.num_temporal_words, path)
+        return cls(spatial, temporal, rows.drop_columns(list(TOKEN_COLUMNS)))
 
     @classmethod
     def joined(cls, parts: list[Samples]) -> Samples:
@@ -96,11 +102,20 @@ class TokenBatch:
     def of(cls, samples: Samples, positions: Positions, dtype: torch.dtype) -> TokenBatch:
         """A batch with ids of `dtype`."""
         return cls(
-            torch.tensor(samples.spatial, dtype=dtype),
-            torch.tensor(samples.temporal, dtype=dtype),
+            _tensor(samples.spatial, dtype),
+            _tensor(samples.temporal, dtype),
             {name: _plain(samples.columns[name]) for name in samples.columns.column_names},
             positions,
         )
+
+    def listed(self, name: str) -> list[Any]:
+        """The values of one of `columns` as a list, numbers or not."""
+        values = self.columns[name]
+        return values.tolist() if isinstance(values, Tensor) else list(values)
+
+    def listed_columns(self) -> dict[str, list[Any]]:
+        """All of `columns` as lists."""
+        return {name: self.listed(name) for name in self.columns}
 
     def pin_memory(self) -> TokenBatch:
         """The batch in page-locked memory, for a `DataLoader` that pins."""
@@ -139,12 +154,14 @@ def in_batches(
 
 
 def _joined(parts: list[tuple[Positions, Samples]]) -> tuple[Positions, Samples]:
+    if len(parts) == 1:
+        return parts[0]
     where = Positions.of(pair for positions, _ in parts for pair in positions.intervals)
     return where, Samples.joined([samples for _, samples in parts])
 
 
 def _matrix(column: pa.ChunkedArray, width: int, path: str) -> Int16[np.ndarray, "n w"]:
-    lists = column.combine_chunks()
+    lists = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     values = lists.flatten()
     lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
     if lists.null_count or len(values) != len(lists) * width or (lengths != width).any():
@@ -153,6 +170,20 @@ def _matrix(column: pa.ChunkedArray, width: int, path: str) -> Int16[np.ndarray,
             "jobs/verify_dataset.py tells which"
         )
     return values.to_numpy(zero_copy_only=True).reshape(len(lists), width)
+
+
+def _check_words(ids: Int16[np.ndarray, "n w"], num_words: int, path: str) -> None:
+    # Ids that no codebook has would only be noticed by a device's assertion, and not said there.
+    if ids.size and (ids.min() < 0 or ids.max() >= num_words):
+        raise DatasetError(
+            f"{path}: ids are in [{ids.min()}, {ids.max()}], the codebook has {num_words} words; "
+            "jobs/verify_dataset.py tells which clips, and tokenizing their videos again mends it"
+        )
+
+
+def _tensor(ids: Int16[np.ndarray, "n w"], dtype: torch.dtype) -> Int[Tensor, "n w"]:
+    # A copy, as row groups may be mapped files; NumPy's is cheaper than torch's.
+    return torch.from_numpy(ids.astype(_NUMPY_TYPES[dtype]))
 
 
 def _plain(column: pa.ChunkedArray) -> Any:

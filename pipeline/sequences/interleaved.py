@@ -15,8 +15,9 @@ millisecond.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -118,36 +119,36 @@ class VideoWords:
             SequenceError: A clip has other numbers of tokens, an id out of range or a time below 0,
                 or the tokenizer does not give the caption back as it was.
         """
-        ids = [self._mark("<video>"), *self._text(tokenizer, video.caption)]
-        for clip in video.clips:
-            times = f"{_seconds(clip.start_s)}-{_seconds(clip.end_s)}"
-            ids += [self._mark("<clip>"), *self._text(tokenizer, times), self._mark("<tokens>")]
-            ids += self._ids(clip)
-        return [*ids, self._mark("</video>")]
+        clips = (self._packed_clip(tokenizer, clip) for clip in video.clips)
+        return self._enclosed(self._text(tokenizer, video.caption), clips)
 
     def pack_all(
         self, tokenizer: PreTrainedTokenizerBase, video: VideoText, *, max_length: int
     ) -> Iterator[list[int]]:
         """A long video in pieces of at most `max_length` ids, whole clips each, caption in each.
 
+        A video without clips gives none.
+
         Raises:
             SequenceError: As `pack`; or not even one clip fits.
         """
-        waiting = list(video.clips)
-        while waiting:
-            count = 0
-            packed: list[int] = []
-            while count < len(waiting):
-                longer = self.pack(tokenizer, VideoText(video.caption, tuple(waiting[: count + 1])))
-                if len(longer) > max_length:
-                    break
-                packed, count = longer, count + 1
-            if not count:
+        caption = self._text(tokenizer, video.caption)
+        held: list[list[int]] = []
+        length = least = len(self._enclosed(caption, []))
+        for clip in video.clips:
+            packed = self._packed_clip(tokenizer, clip)
+            if least + len(packed) > max_length:
                 raise SequenceError(
-                    f"a clip with its caption takes {len(longer)} ids, max_length is {max_length}"
+                    f"a clip with its caption takes {least + len(packed)} ids, max_length is "
+                    f"{max_length}"
                 )
-            yield packed
-            waiting = waiting[count:]
+            if length + len(packed) > max_length:
+                yield self._enclosed(caption, held)
+                held, length = [], least
+            held.append(packed)
+            length += len(packed)
+        if held:
+            yield self._enclosed(caption, held)
 
     def unpack(self, tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> VideoText:
         """The video of `ids`: the inverse of `pack`.
@@ -165,6 +166,14 @@ class VideoWords:
 
     def _mark(self, name: str) -> int:
         return self.first_id + _MARKS.index(name)
+
+    def _enclosed(self, caption: list[int], clips: Iterable[list[int]]) -> list[int]:
+        inner = (token for clip in clips for token in clip)
+        return [self._mark("<video>"), *caption, *inner, self._mark("</video>")]
+
+    def _packed_clip(self, tokenizer: PreTrainedTokenizerBase, clip: ClipTokens) -> list[int]:
+        times = self._text(tokenizer, f"{_seconds(clip.start_s)}-{_seconds(clip.end_s)}")
+        return [self._mark("<clip>"), *times, self._mark("<tokens>"), *self._ids(clip)]
 
     def _ids(self, clip: ClipTokens) -> list[int]:
         sizes = self.vocabulary
@@ -232,8 +241,8 @@ def extend_embeddings(
     """Gives `model` rows for our ids, in its input embeddings and its output layer.
 
     The row of a code begins as the mean of the model's own rows for the code's word, "dog" or
-    "slowly": the codes are words, so the model has met them. Marks, and all rows without a lexicon,
-    begin as the mean of all rows.
+    "slowly": the codes are words, so the model has met them. Marks, words that the tokenizer has no
+    piece for, and all rows without a lexicon begin as the mean of all rows.
 
     Args:
         model: A causal language model.
@@ -253,7 +262,8 @@ def extend_embeddings(
         weight = tables[name].weight
         weight[words.first_id : words.first_id + words.num_words] = rows.float().mean(0).to(rows)
         for number, ids in enumerate(pieces or ()):
-            weight[words.first_spatial + number] = rows[ids].float().mean(0).to(rows)
+            if ids:
+                weight[words.first_spatial + number] = rows[ids].float().mean(0).to(rows)
 
 
 def _pieces(
@@ -284,8 +294,8 @@ def _names(vocabulary: SequenceVocabulary) -> list[str]:
 
 
 def _seconds(value: float) -> str:
-    rounded = round(value, _TIME_DIGITS)
-    if rounded < 0:
+    rounded = round(value, _TIME_DIGITS) + 0.0  # no "-0"
+    if not 0 <= rounded < math.inf:
         raise SequenceError(f"a clip cannot begin or end at {value} s")
     return f"{rounded:.{_TIME_DIGITS}f}".rstrip("0").rstrip(".")
 

@@ -12,6 +12,7 @@ after some tubes is the beginning of the clip.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,6 +114,15 @@ class SequenceVocabulary:
             known = ", ".join(self.class_names) or "none"
             raise SequenceError(f"there is no class {name!r}; the classes are: {known}")
         return self.first_class + self.class_names.index(name)
+
+    def class_ids(self, values: Iterable[Any]) -> Int[Tensor, " b"]:
+        """The ids of a column's values, by the names that they have as texts.
+
+        Raises:
+            SequenceError: There is no such class.
+        """
+        names = (None if value is None else str(value) for value in values)
+        return torch.tensor([self.class_id(name) for name in names], dtype=torch.long)
 
     def legal_ids(self) -> Int[Tensor, "l 2"]:
         """For each place of a sequence the range [first, last) of ids that may stand there."""

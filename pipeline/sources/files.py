@@ -11,7 +11,7 @@ from urllib.parse import quote_from_bytes
 
 from pipeline.errors import SourceError
 from pipeline.records import ListedVideo
-from pipeline.sources.remote import RemoteRoot
+from pipeline.sources.remote import RemoteRoot, is_pattern
 from pipeline.storage import StorageConfig, canonical_uri, is_local, local_path
 
 
@@ -68,9 +68,10 @@ def _list_root(
         is_empty = False
         yield video
     if is_empty:
+        holds, place = ("matches", "pattern") if is_pattern(root) else ("holds", "path")
         raise SourceError(
-            f"{root}: holds no file ending in {', '.join(extensions)}; "
-            "check the path or extend source.extensions"
+            f"{root}: {holds} no file ending in {', '.join(extensions)}; "
+            f"check the {place} or extend source.extensions"
         )
 
 
@@ -80,7 +81,9 @@ def _list_local(root: str, extensions: tuple[str, ...]) -> Iterator[ListedVideo]
         yield from _walk(path, extensions, is_root=True)
         return
     # A file whose own name holds brackets exists as written, hence the pattern comes second.
-    matches = glob.glob(path, recursive=True) if glob.has_magic(path) else []
+    matches = glob.glob(path, recursive=True) if is_pattern(path) else []
+    if not matches and is_pattern(path):
+        raise SourceError(f"{root}: matches nothing; check the pattern")
     if not matches:
         raise SourceError(f"{root}: does not exist; give a file, a directory or a pattern")
     yield from heapq.merge(

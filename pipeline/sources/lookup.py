@@ -69,11 +69,16 @@ def look_up(uri: str, storage: StorageConfig) -> ListedVideo:
 
 
 def with_content_version(video: ListedVideo, storage: StorageConfig) -> ListedVideo:
-    """The input with a hash of its bytes for a version; unchanged if it cannot be read.
+    """The input with a hash of its bytes for a version.
+
+    It stays as it is if it cannot be read, or has a fault: mending that makes it a changed one.
 
     Raises:
         SourceError: The store does not answer.
     """
+
+    if video.fault is not None:
+        return video
 
     def ask() -> ListedVideo:
         digest = hashlib.sha256()

@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import PurePosixPath
 from typing import IO, Any
 from urllib.parse import urlparse
 
@@ -22,23 +21,16 @@ from fsspec.utils import infer_compression
 
 from pipeline.errors import RecordError, SourceError, TransientError
 from pipeline.sources.batches import ROWS_PER_BATCH
+from pipeline.sources.table_formats import COMPRESSIONS, TABLE_FORMATS, format_suffix
 from pipeline.sources.texts import attribute_text
 from pipeline.storage import StorageConfig, open_input
 
-_FORMATS = {
-    ".parquet": "parquet",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-}
-_COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 _READ_ERRORS = (
     RecordError, TransientError, ValueError, EOFError, zlib.error, pa.ArrowException
 )  # fmt: skip
 MANIFEST_EXTENSIONS = (
-    *_FORMATS,
-    *(suffix + end for suffix in _FORMATS if suffix != ".parquet" for end in _COMPRESSIONS),
+    *TABLE_FORMATS,
+    *(suffix + end for suffix in TABLE_FORMATS if suffix != ".parquet" for end in COMPRESSIONS),
 )
 """Suffixes that a folder of manifests is searched for."""
 
@@ -65,7 +57,12 @@ class Rows:
 
 
 def read_rows(
-    uri: str, kind: str | None, storage: StorageConfig, *, wanted: Collection[str] | None = None
+    uri: str,
+    kind: str | None,
+    storage: StorageConfig,
+    *,
+    text_column: str,
+    wanted: Collection[str] | None = None,
 ) -> Iterator[Rows]:
     """Streams a manifest, a few thousand rows at a time.
 
@@ -73,6 +70,7 @@ def read_rows(
         uri: The file.
         kind: "parquet", "csv", "tsv" or "jsonl"; None means what its suffix says.
         storage: How remote file systems are reached.
+        text_column: Column that must hold texts: a number in it is no URI.
         wanted: Columns to read, where there are such; None reads all.
 
     Raises:
@@ -82,11 +80,11 @@ def read_rows(
     try:
         with open_input(uri, storage) as file:
             if kind == "parquet":
-                yield from _parquet_rows(uri, file, wanted)
+                yield from _parquet_rows(uri, file, text_column, wanted)
                 return
             with _text(uri, file) as lines:
                 if kind == "jsonl":
-                    yield from _json_rows(uri, lines)
+                    yield from _json_rows(uri, lines, text_column)
                 else:
                     yield from _csv_rows(uri, lines, "\t" if kind == "tsv" else ",")
     except UnicodeDecodeError as error:
@@ -101,16 +99,13 @@ def read_rows(
 
 
 def _format_of(uri: str) -> str:
-    path = PurePosixPath(urlparse(uri).path)
-    if path.suffix in _COMPRESSIONS:
-        path = path.with_suffix("")
-    suffix = path.suffix.lower()
-    if suffix not in _FORMATS:
+    suffix = format_suffix(uri)
+    if suffix not in TABLE_FORMATS:
         raise SourceError(
-            f"{uri}: unknown kind of manifest {path.suffix!r}, known are {', '.join(_FORMATS)}; "
+            f"{uri}: unknown kind of manifest {suffix!r}, known are {', '.join(TABLE_FORMATS)}; "
             "set the manifest's format"
         )
-    return _FORMATS[suffix]
+    return TABLE_FORMATS[suffix]
 
 
 @contextmanager
@@ -125,10 +120,14 @@ def _text(uri: str, file: IO[bytes]) -> Iterator[io.TextIOWrapper]:
         lines.detach()
 
 
-def _parquet_rows(uri: str, file: IO[bytes], wanted: Collection[str] | None) -> Iterator[Rows]:
+def _parquet_rows(
+    uri: str, file: IO[bytes], text_column: str, wanted: Collection[str] | None
+) -> Iterator[Rows]:
     table = pq.ParquetFile(file)
     names = table.schema_arrow.names
     _check_distinct(uri, names)
+    if text_column in names:
+        _check_text_kind(uri, table.schema_arrow.field(text_column))
     read = [name for name in names if wanted is None or name in wanted]
     start = 1
     for batch in table.iter_batches(batch_size=ROWS_PER_BATCH, columns=read):
@@ -147,9 +146,21 @@ def _texts(uri: str, name: str, values: pa.Array) -> pa.Array:
             "leave it out, or name the wanted ones in the manifest's attributes"
         )
     if pa.types.is_nested(kind) or pa.types.is_boolean(kind):
-        texts = [None if value is None else attribute_text(value) for value in values.to_pylist()]
-        return pa.array(texts, pa.string())
-    return pc.cast(values, pa.string())
+        return pa.array(map(attribute_text, values.to_pylist()), pa.string())
+    texts = pc.cast(values, pa.string())
+    # Tables from pandas say NaN where a number is missing.
+    is_float = pa.types.is_floating(kind)
+    return pc.if_else(pc.equal(texts, "nan"), None, texts) if is_float else texts
+
+
+def _check_text_kind(uri: str, column: pa.Field) -> None:
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    text_kinds = (pa.string(), pa.large_string(), pa.string_view(), pa.null())
+    if kind not in text_kinds:
+        raise SourceError(
+            f"{uri}: column {column.name!r} holds {kind} from row 1 on, no texts; name the column "
+            "with the videos' URIs as uri_column of the manifest"
+        )
 
 
 def _csv_rows(uri: str, lines: Iterable[str], delimiter: str) -> Iterator[Rows]:
@@ -178,13 +189,19 @@ def _csv_rows(uri: str, lines: Iterable[str], delimiter: str) -> Iterator[Rows]:
         ) from error
 
 
-def _json_rows(uri: str, lines: Iterable[str]) -> Iterator[Rows]:
+def _json_rows(uri: str, lines: Iterable[str], text_column: str) -> Iterator[Rows]:
     numbered = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
     while chunk := list(islice(numbered, ROWS_PER_BATCH)):
         rows = [_json_object(f"{uri}: line {number}", line) for number, line in chunk]
+        for (number, _), row in zip(chunk, rows, strict=True):
+            if not isinstance(value := row.get(text_column), str | None):
+                raise SourceError(
+                    f"{uri}: line {number} has {json.dumps(value)[:40]} for {text_column!r}, which "
+                    "must be a text; name a video there or remove the row"
+                )
         names = dict.fromkeys(name for row in rows for name in row)
         columns = {
-            name: pa.array([_json_text(row.get(name)) for row in rows], pa.string())
+            name: pa.array([attribute_text(row.get(name)) for row in rows], pa.string())
             for name in names
         }
         yield Rows(list(names), columns, [number for number, _ in chunk], "line")
@@ -215,10 +232,6 @@ def _distinct_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise _RepeatedNameError(next(name for name in names if names.count(name) > 1))
     return values
-
-
-def _json_text(value: Any) -> str | None:
-    return None if value is None else attribute_text(value)
 
 
 def _check_distinct(uri: str, names: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from pipeline.sources.files import list_files
 from pipeline.sources.lookup import in_threads, look_up
 from pipeline.sources.manifest_rows import MANIFEST_EXTENSIONS, Rows, read_rows
 from pipeline.storage import StorageConfig, canonical_uri, is_local, local_path
+from sweettok.uri_secrets import secret_in_uri
 
 # A path that is its own URI: no letter to encode, no part that begins with a dot.
 _PLAIN_PATH = re.compile(r"/?(?:[A-Za-z0-9_~-][A-Za-z0-9_.~-]*/)*[A-Za-z0-9_~-][A-Za-z0-9_.~-]*")
@@ -41,7 +42,11 @@ def list_manifest(
     """
     for file in list_files([config.uri], MANIFEST_EXTENSIONS, storage):
         manifest = _Manifest(file.uri, config, storage, num_threads)
-        for rows in read_rows(file.uri, config.format, storage, wanted=_wanted(config)):
+        rows_of_file = read_rows(
+            file.uri, config.format, storage,
+            text_column=config.uri_column, wanted=_wanted(config),
+        )  # fmt: skip
+        for rows in rows_of_file:
             yield manifest.batch(rows)
         manifest.check_complete()
 
@@ -85,9 +90,9 @@ class _Manifest:
         versions = self._versions(rows, columns, uris)
         sizes, versions = self._looked_up(uris, sizes, versions)
         attributes = _attribute_maps(rows, columns.attributes)
-        offsets = pa.nulls(len(uris), pa.int64())
+        absent = [pa.nulls(len(uris), kind) for kind in LISTING_SCHEMA.types[4:]]
         return pa.RecordBatch.from_arrays(
-            [uris, sizes, versions, attributes, offsets], schema=LISTING_SCHEMA
+            [uris, sizes, versions, attributes, *absent], schema=LISTING_SCHEMA
         )
 
     def check_complete(self) -> None:
@@ -138,6 +143,12 @@ class _Manifest:
                 raise SourceError(
                     f"{self._uri}: {rows.where(index)} has no {name!r}; name a video there or "
                     "remove the row"
+                )
+            if secret := secret_in_uri(text):
+                raise SourceError(
+                    f"{self._uri}: the {name!r} of {rows.where(index)} carries {secret}, which the "
+                    "dataset would keep; name the video without it and give credentials through "
+                    "the environment"
                 )
             uris.append(self._folder.absolute(text))
         return pa.array(uris, pa.string())

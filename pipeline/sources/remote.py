@@ -43,19 +43,31 @@ class RemoteRoot:
                 yield listed_object(str(self._filesystem.unstrip_protocol(path)), info)
 
     def _found(self) -> Iterator[Found]:
-        is_pattern, is_object = self._ask(self._kind)
+        matches, is_object = self._ask(self._kind)
         if is_object:
-            yield self._path, self._ask(lambda: self._filesystem.info(self._path))
+            yield self._path, self._ask(self._info)
         elif is_s3(self._root):
-            yield from self._matching() if is_pattern else self._pages(f"{self._path}/")
-        elif is_pattern:
+            yield from self._matching() if matches else self._pages(f"{self._path}/")
+        elif matches:
             yield from sorted(self._ask(self._glob).items())
         else:
             yield from self._walk(self._path)
 
     def _kind(self) -> tuple[bool, bool]:
-        is_pattern = glob.has_magic(self._path) and not self._filesystem.exists(self._path)
-        return is_pattern, not is_pattern and self._filesystem.isfile(self._path)
+        """Whether the root is a pattern, and whether it is one object."""
+        if _is_web(self._root):  # has no folders
+            return is_pattern(self._root), not is_pattern(self._root)
+        matches = is_pattern(self._path) and not self._filesystem.exists(self._path)
+        return matches, not matches and self._filesystem.isfile(self._path)
+
+    def _info(self) -> dict[str, Any]:
+        try:
+            return dict(self._filesystem.info(self._path))
+        except FileNotFoundError as error:  # of the web's driver whatever went wrong
+            reason = " ".join(str(error.__cause__ or "not found").split())
+            raise RecordError(
+                QuarantineReason.NOT_FOUND, f"its host gives no such file ({reason})", stage="read"
+            ) from error
 
     def _pages(self, prefix: str) -> Iterator[Found]:
         """S3 lists in the order of the keys, a thousand at a time."""
@@ -114,6 +126,14 @@ class RemoteRoot:
             raise SourceError(f"{self._root}: cannot be listed: {error}") from error
 
 
+def is_pattern(root: str) -> bool:
+    """Whether a root has the form of a glob pattern; a file may still have such a name.
+
+    In the address of a web page "?" begins the query, where nothing is a pattern.
+    """
+    return glob.has_magic(root.partition("?")[0] if _is_web(root) else root)
+
+
 def listed_object(uri: str, info: dict[str, Any]) -> ListedVideo:
     """The record of an object that its driver describes as `info`."""
     versions = (info[field] for field in _VERSION_FIELDS if info.get(field))
@@ -131,6 +151,10 @@ def look_up_remote(uri: str, storage: StorageConfig) -> ListedVideo:
     filesystem, path = open_filesystem(uri, storage)
     with typed_read_errors(uri):
         return listed_object(uri, filesystem.info(path))
+
+
+def _is_web(root: str) -> bool:
+    return root.startswith(("http://", "https://"))
 
 
 def _sort_key(info: dict[str, Any]) -> str:

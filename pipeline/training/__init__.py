@@ -9,6 +9,7 @@ objective         the losses of the tokenizer
 adversary         the discriminator's side
 optimizer, ema, precision, usage
 parallel          DDP, FSDP and the collectives that training needs
+model_state       weights, moments and averages as whole tensors; seeds: many seeds from one
 
 The clips, from a cache of decoded frames or straight from videos:
 
@@ -21,8 +22,9 @@ prepared_data     from settings to clips
 
 The run, under Ray Train:
 
-config            the run's settings
+config            the run's settings; run_recipe: those that decide its result
 fit               the driver's part: data, workers, result
+ray_run           what any run of Ray Train needs, the generator's too
 loop              what every worker runs
 evaluation        how good the tokenizer is on held-out clips
 state             what a checkpoint holds, without pickle

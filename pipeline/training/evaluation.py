@@ -6,13 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import pydantic
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from pipeline.training.parallel import num_workers, sum_over_workers, worker_rank
+from pipeline.training.parallel import sum_over_workers
 from pipeline.training.usage import UsageMeter, usage_scalars
 from sweettok.image_quality import ssim
 from sweettok.losses.perceptual import PerceptualDistance
@@ -142,12 +141,6 @@ def evaluate(
         spatial=spatial,
         temporal=temporal,
     )
-
-
-def share_of_worker(num_clips: int) -> range:
-    """Which of the clips this worker evaluates: about as many as every other, or none."""
-    bounds = np.linspace(0, num_clips, num_workers() + 1).round().astype(int).tolist()
-    return range(*bounds[worker_rank() :][:2])
 
 
 @torch.no_grad()

@@ -20,7 +20,6 @@ from pipeline.engine import (
     PROGRESS_INTERVAL_S,
     DecodeSpec,
     EngineConfig,
-    as_pipeline_error,
     decode_on_ray,
 )
 from pipeline.errors import PipelineError
@@ -31,6 +30,7 @@ from pipeline.training.frame_cache import FORMAT_VERSION, INDEX_FILE, FrameIndex
 from pipeline.training.frame_cache_writer import FrameCacheWriter, published
 from pipeline.training.frame_recipe import FrameRecipe
 from pipeline.transport import table_to_records
+from pipeline.worker_errors import as_pipeline_error
 
 logger = logging.getLogger(__name__)
 

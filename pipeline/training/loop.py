@@ -15,19 +15,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray.train
-import ray.train.torch
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
 from pipeline.errors import PipelineError
 from pipeline.training.config import TrainConfig
-from pipeline.training.evaluation import evaluate, reconstruction_pictures, share_of_worker
-from pipeline.training.parallel import num_workers, worker_rank
+from pipeline.training.evaluation import evaluate, reconstruction_pictures
+from pipeline.training.parallel import num_workers, share_of_worker, worker_rank
 from pipeline.training.prepared_data import PreparedData
+from pipeline.training.ray_run import worker_device
 from pipeline.training.run_log import RunLog
+from pipeline.training.seeds import seed_of
 from pipeline.training.state import (
     BEST_DIRECTORY,
     TOKENIZER_DIRECTORY,
@@ -66,10 +66,7 @@ class _TrainingRun:
         self.config = config
         self.data = data
         self.directory = directory
-        device = ray.train.torch.get_device()
-        assert isinstance(device, torch.device)
-        if device.type == "cpu":
-            torch.set_num_threads(config.workers.num_cpus_per_worker)
+        device = worker_device(config.workers)
         torch.manual_seed(config.training.seed)
         lexicon = load_lexicon(config)
         self.trainer = Trainer(
@@ -83,7 +80,7 @@ class _TrainingRun:
             config.model.num_spatial_words, config.model.num_temporal_words, device
         )
         self._is_finite = torch.ones((), dtype=torch.bool, device=device)
-        torch.manual_seed(_seed_of(config.training.seed, worker_rank()))
+        torch.manual_seed(seed_of(config.training.seed, worker_rank()))
         self.log = self._restore()
         self.held_out = data.evaluation_clips(config.model.geometry) if config.evaluation else None
         self._logged_s, self._logged_clips = time.monotonic(), 0
@@ -143,7 +140,7 @@ class _TrainingRun:
         is_cached = self.config.data.cache is not None
         source = self.data.clip_source(
             phase.geometry(self.config.model.geometry),
-            seed=_seed_of(self.config.training.seed, position.phase_index),
+            seed=seed_of(self.config.training.seed, position.phase_index),
             batch_size=phase.batch_size_per_worker,
             rank=worker_rank(),
             world_size=num_workers(),
@@ -279,7 +276,3 @@ def load_lexicon(config: TrainConfig) -> Lexicon:
     if wanted == (lexicon.spatial.num_words, lexicon.temporal.num_words):
         return lexicon
     return lexicon.subset(*wanted)
-
-
-def _seed_of(*parts: int) -> int:
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])

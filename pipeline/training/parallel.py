@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -29,6 +30,12 @@ def num_workers() -> int:
 def worker_rank() -> int:
     """This worker's number, from 0."""
     return dist.get_rank() if num_workers() > 1 else 0
+
+
+def share_of_worker(num_clips: int) -> range:
+    """Which of the clips this worker looks at: about as many as every other, or none."""
+    bounds = np.linspace(0, num_clips, num_workers() + 1).round().astype(int).tolist()
+    return range(*bounds[worker_rank() :][:2])
 
 
 def shard_parameters(model: nn.Module, device: torch.device) -> None:
@@ -109,7 +116,7 @@ def first_worker_s(value: float, device: torch.device) -> float:
 
 
 def gather_rows(row: Tensor, device: torch.device) -> Tensor:
-    """One row of bytes from each worker, [num_workers, …], on CPU."""
+    """One tensor of the same shape from each worker, [num_workers, …], on CPU."""
     if num_workers() == 1:
         return row.unsqueeze(0).cpu()
     row = row.to(device)

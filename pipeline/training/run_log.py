@@ -63,11 +63,13 @@ class RunLog:
                 self._writer.add_scalar(f"{kind}/{name}", value, step)
             self._writer.flush()
 
-    def pictures(self, step: int, pictures: UInt8[Tensor, "b h w c"]) -> None:
-        """Pictures to TensorBoard."""
+    def pictures(
+        self, step: int, pictures: UInt8[Tensor, "b h w c"], *, what: str = "reconstruction"
+    ) -> None:
+        """Pictures to TensorBoard, each under `what` and its number."""
         if self._writer is not None:
             for index, picture in enumerate(pictures):
-                name = f"reconstruction/{index}"
+                name = f"{what}/{index}"
                 self._writer.add_image(name, picture.numpy(), step, dataformats="HWC")
             self._writer.flush()
 

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import PipelineError
-from pipeline.setting_differences import setting_differences
 from pipeline.training.parallel import gather_rows, worker_rank
 from pipeline.training.phases import TrainingPosition
+from pipeline.training.run_recipe import check_same_recipe
 from pipeline.training.tensor_names import prefixed, without_prefix
 from pipeline.training.trainer import Trainer
 
@@ -85,8 +85,7 @@ class TrainingProgress:
         Raises:
             PipelineError: They differ from this progress.
         """
-        if self.recipe != recipe:
-            raise PipelineError(recipe_difference(self.recipe, recipe, where))
+        check_same_recipe(self.recipe, recipe, where)
         if self.frames != frames:
             kinds = [
                 kind
@@ -130,14 +129,6 @@ def load_checkpoint(
     trainer.load_state_tensors(tensors, progress.position)
     _restore_random_state(without_prefix(_RANDOM, tensors), trainer.device)
     return progress
-
-
-def recipe_difference(found: dict[str, Any], wanted: dict[str, Any], where: str) -> str:
-    """One readable text that names every setting in which two recipes differ."""
-    return (
-        f"{where} belongs to a run with other settings:\n{setting_differences(found, wanted)}\n"
-        "choose another run.name and run.output, delete the old ones, or restore the settings"
-    )
 
 
 def _random_states(device: torch.device) -> dict[str, Tensor]:

@@ -25,6 +25,11 @@ from torch import Tensor, nn
 from pipeline.errors import PipelineError
 from pipeline.training.adversary import Adversary
 from pipeline.training.ema import MovingAverage
+from pipeline.training.model_state import (
+    kept_weights,
+    learning_tensors,
+    load_learning_tensors,
+)
 from pipeline.training.objective import (
     ALL_LOSSES,
     RECONSTRUCTION_LOSSES,
@@ -35,10 +40,7 @@ from pipeline.training.optimizer import ModelOptimizer
 from pipeline.training.parallel import (
     Parallelism,
     first_worker_s,
-    full_tensor,
     gradients_shared,
-    like,
-    local_tensor,
     num_workers,
     replicate,
     shard_parameters,
@@ -213,37 +215,23 @@ class Trainer:
 
         All workers call this together. Stored codes of the model are brought up to date.
         """
-        weights = {name: full_tensor(value) for name, value in self.model.state_dict().items()}
-        if self.average is not None:
-            weights |= self.average.state_tensors()
-        model.load_state_dict(weights, strict=True)
+        model.load_state_dict(kept_weights(self.model, self.average), strict=True)
         refresh = getattr(model, "refresh_codes", None)
         if refresh is not None:
             refresh()
 
     def state_tensors(self) -> dict[str, Tensor]:
         """All that decides the steps to come, except `position`; all workers call together."""
-        weights = {name: full_tensor(value) for name, value in self.model.state_dict().items()}
-        tensors = prefixed("model", weights)
-        tensors |= prefixed("optimizer", self.optimizer.state_tensors())
-        if self.average is not None:
-            tensors |= prefixed("average", self.average.state_tensors())
+        tensors = learning_tensors(self.model, self.optimizer, self.average)
         if self.adversary is not None:
             tensors |= prefixed("adversary", self.adversary.state_tensors())
         return tensors
 
-    @torch.no_grad()
     def load_state_tensors(self, tensors: Mapping[str, Tensor], position: TrainingPosition) -> None:
         """Restores what `state_tensors` gave at `position`."""
-        found = without_prefix("model", tensors)
-        for name, value in self.model.state_dict().items():
-            local_tensor(value).copy_(local_tensor(like(found.pop(name), value)))
-        assert not found, f"left over: {sorted(found)}"
-        self.optimizer.load_state_tensors(without_prefix("optimizer", tensors))
-        if self.average is not None:
-            self.average.load_state_tensors(
-                without_prefix("average", tensors), num_updates=position.num_steps
-            )
+        load_learning_tensors(
+            tensors, self.model, self.optimizer, self.average, num_steps=position.num_steps
+        )
         if self.adversary is not None:
             self.adversary.load_state_tensors(without_prefix("adversary", tensors))
         self.position = position

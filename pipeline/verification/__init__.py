@@ -9,6 +9,7 @@
     accounts.py     the quarantine and the summaries of the runs
     lineage.py      the lineage and the tokenizer that the dataset carries
     samples.py      some clips made again from their videos
+    remedies.py     advice that several checks give
 
 Nothing is ever changed by it. Each finding names a remedy.
 """

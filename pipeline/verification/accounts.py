@@ -14,17 +14,28 @@ from pipeline.dataset import TokenDataset
 from pipeline.errors import QuarantineReason
 from pipeline.records import stable_id
 from pipeline.verification.findings import CheckResult
+from pipeline.verification.remedies import make_again
+from pipeline.wording import counted
 
-_RETRY = "tokenize again with retry_quarantined; the new outcome replaces the row"
+_LIFT = (
+    "lift the takedown and repeat it with jobs/maintain_dataset.py: takedown.lift, and then "
+    "takedown.videos and takedown.reason"
+)
 _TAKE_DOWN_AGAIN = "repeat the takedown with jobs/maintain_dataset.py"
 _KNOWN_REASONS = frozenset(reason.value for reason in QuarantineReason)
 
 
 class QuarantineCheck:
-    """Checks the rows of the quarantine table, and then the videos that also have tokens."""
+    """Checks the rows of the quarantine table, and then the videos that also have tokens.
 
-    def __init__(self, uri: str) -> None:
-        self.result = CheckResult("quarantine", "inputs")
+    Args:
+        dataset_uri: Root of the dataset, for the advice.
+        uri: Root of the quarantine table.
+    """
+
+    def __init__(self, dataset_uri: str, uri: str) -> None:
+        self._dataset_uri = dataset_uri
+        self.result = CheckResult("quarantine", "input")
         self._uri = uri
         self._reasons: dict[str, str] = {}
         self._uris: dict[str, str] = {}
@@ -39,7 +50,8 @@ class QuarantineCheck:
         for row in rows.to_pylist():
             self.result.num_checked += 1
             for fault in self._faults(row):
-                self.result.add(f"{self._uri} row of {row['video_uri']}", fault, _RETRY)
+                where = f"{self._uri} row of {row['video_uri']}"
+                self.result.add(where, fault, self._remedy(row))
             if row["video_id"] is not None:
                 self._reasons[row["video_id"]] = row["reason"]
                 self._uris[row["video_id"]] = row["video_uri"]
@@ -60,9 +72,14 @@ class QuarantineCheck:
                 left_over += 1
         if left_over:
             self.result.notes.append(
-                f"{left_over:,} inputs have tokens and a row that a stopped run left; readers see "
-                "the tokens, and the next run takes the rows away"
+                f"{counted(left_over, 'input')} with tokens and a row that a stopped run left; "
+                "readers see the tokens, and the next run takes the rows away"
             )
+
+    def _remedy(self, row: Mapping[str, Any]) -> str:
+        if row["reason"] == QuarantineReason.TAKEN_DOWN:
+            return _LIFT
+        return make_again(self._dataset_uri, [row["video_id"]])
 
     def _faults(self, row: Mapping[str, Any]) -> Iterator[str]:
         missing = sorted(name for name, value in row.items() if value is None)
@@ -85,7 +102,7 @@ def check_runs(dataset: TokenDataset, num_rows_by_run: Mapping[str, int]) -> Che
         dataset: The dataset.
         num_rows_by_run: Clip rows of the version that was read, by the run that wrote them.
     """
-    result = CheckResult("runs", "runs")
+    result = CheckResult("runs", "run")
     summaries = {run_id: _summary(dataset, run_id, result) for run_id in _run_ids(dataset)}
     for run_id, summary in summaries.items():
         result.num_checked += 1
@@ -97,10 +114,12 @@ def check_runs(dataset: TokenDataset, num_rows_by_run: Mapping[str, int]) -> Che
             )
     stopped = sum(summary is None for summary in summaries.values())
     if stopped:
-        result.notes.append(f"{stopped} runs left no summary: they were stopped, or are at work")
+        runs = counted(stopped, "run")
+        result.notes.append(f"{runs} without a summary: stopped, or still at work")
     unknown = num_rows_by_run.keys() - summaries.keys()
     if unknown:
-        result.notes.append(f"{len(unknown)} runs that wrote rows left no files under _runs")
+        runs = counted(len(unknown), "run")
+        result.notes.append(f"{runs} that wrote rows without leaving files under _runs")
     return result
 
 

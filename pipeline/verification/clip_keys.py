@@ -17,6 +17,7 @@ import pyarrow as pa
 from jaxtyping import Shaped
 
 from pipeline.verification.findings import CheckResult
+from pipeline.verification.remedies import make_again
 
 KEY_TYPE = np.dtype(
     [
@@ -33,10 +34,6 @@ KEY_TYPE = np.dtype(
 _KEY_COLUMNS = ("video_id", "clip_id", "video_fingerprint", "clip_index")
 _PARTITION_BYTES = 64 * 2**20
 _MAX_OPEN_FILES = 512
-_REPEATED = (
-    "take the video out and tokenize it again: delete it with jobs/maintain_dataset.py, then run "
-    "jobs/tokenize_corpus.py"
-)
 
 Keys = Shaped[np.ndarray, " num_rows"]
 
@@ -109,13 +106,15 @@ class VideoCheck:
     """Checks the keys of all rows, partition by partition.
 
     Args:
+        dataset_uri: Root of the dataset, for the advice.
         paths: Paths of the files, by their numbers in the keys.
         are_complete: Whether the keys are those of all rows; without some of them a gap in a
             video says nothing.
     """
 
-    def __init__(self, paths: list[str], *, are_complete: bool) -> None:
-        self.result = CheckResult("videos", "videos")
+    def __init__(self, dataset_uri: str, paths: list[str], *, are_complete: bool) -> None:
+        self.result = CheckResult("videos", "video")
+        self._dataset_uri = dataset_uri
         self._paths = paths
         self._are_complete = are_complete
         if not are_complete:
@@ -146,7 +145,7 @@ class VideoCheck:
             self.result.add(
                 self._where(keys[place]),
                 f"clip {_hex(keys[place]['clip'])} is also in {self._where(keys[place - 1])}",
-                _REPEATED,
+                self._remedy(*keys[place - 1 : place + 1]),
             )
         return keys[is_first]
 
@@ -160,7 +159,7 @@ class VideoCheck:
                 f"video {_hex(rows[0]['video'])}",
                 f"{self._where(rows[0])} and {self._where(other)} hold different fingerprints of "
                 "it: its rows belong to different states of the file",
-                _REPEATED,
+                self._remedy(rows[0]),
             )
 
     def _check_indices(self, keys: Keys, starts: np.ndarray, counts: np.ndarray) -> None:
@@ -172,8 +171,11 @@ class VideoCheck:
                 f"video {_hex(rows[0]['video'])} ({self._where(rows[0])})",
                 f"its {len(rows)} clips are not numbered 0 to {len(rows) - 1}: "
                 f"{_shown_indices(rows['index'])}",
-                _REPEATED,
+                self._remedy(rows[0]),
             )
+
+    def _remedy(self, *keys: np.void) -> str:
+        return make_again(self._dataset_uri, (_hex(key["video"]) for key in keys))
 
     def _where(self, key: np.void) -> str:
         return f"{self._paths[key['file']]} row {key['row']}"

@@ -18,21 +18,18 @@ import pyarrow.compute as pc
 
 from pipeline.dataset import Lineage, TokenDataset
 from pipeline.dataset.schema import OPTIONAL_COLUMNS, TOKEN_SCHEMA
+from pipeline.records import stable_id
 from pipeline.verification.clip_keys import KeyPartitions, VideoCheck, VideoSearch, keys_of
 from pipeline.verification.clip_rows import row_faults
-from pipeline.verification.data_files import TableFiles, check_file
+from pipeline.verification.data_files import WITHOUT_A_COPY, TableFiles, check_file
 from pipeline.verification.findings import CheckResult
+from pipeline.verification.remedies import make_again
 from pipeline.verification.samples import SampleDraw
 from pipeline.verification.table_log import STATISTICS_COLUMNS, LoggedFile, logged_files
 
 logger = logging.getLogger(__name__)
 
 _PROGRESS_INTERVAL_S = 10.0
-_TOKENIZE_AGAIN = (
-    "delete its video with jobs/maintain_dataset.py and run jobs/tokenize_corpus.py, or go back "
-    "to a version before the change"
-)
-_COMPACT = "compact the table with jobs/maintain_dataset.py: it writes the file and its log anew"
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ def check_clip_table(
     try:
         files = pass_.check_files(logged, num_threads)
         is_complete = not files.num_findings and not pass_.num_malformed
-        videos = VideoCheck([file.path for file in logged], are_complete=is_complete)
+        videos = VideoCheck(dataset.uri, [file.path for file in logged], are_complete=is_complete)
         search = VideoSearch(quarantined)
         for keys in pass_.partitions:
             videos.check(keys)
@@ -98,13 +95,13 @@ class _Pass:
     table: TableFiles
     draw: SampleDraw
     partitions: KeyPartitions
-    rows: CheckResult = field(default_factory=lambda: CheckResult("rows", "rows"))
+    rows: CheckResult = field(default_factory=lambda: CheckResult("rows", "row"))
     num_rows_by_run: Counter[str] = field(default_factory=Counter)
     num_malformed: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def check_files(self, logged: list[LoggedFile], num_threads: int) -> CheckResult:
-        total = CheckResult("data files", "files")
+        total = CheckResult("data files", "file")
         reported_s = time.monotonic()
         with ThreadPoolExecutor(num_threads) as threads:
             for result in threads.map(self._check_file, range(len(logged)), logged):
@@ -139,7 +136,7 @@ class _FileVisitor:
 
     def visit(self, rows: pa.RecordBatch, first_row: int) -> None:
         """Checks a batch of rows."""
-        result = CheckResult("rows", "rows", num_checked=rows.num_rows)
+        result = CheckResult("rows", "row", num_checked=rows.num_rows)
         sound, whole = np.ones(rows.num_rows, bool), np.ones(rows.num_rows, bool)
         for fault in row_faults(rows, self._shared.lineage):
             sound &= ~fault.wrong
@@ -147,7 +144,7 @@ class _FileVisitor:
                 whole &= ~fault.wrong
             for place in np.flatnonzero(fault.wrong).tolist():
                 where = f"{self._shared.table.where(self._file)} row {first_row + place}"
-                result.add(where, fault.describe(place), _TOKENIZE_AGAIN)
+                result.add(where, fault.describe(place), self._remedy(rows, place))
         self._widen_ranges(rows)
         runs = {
             item["values"]: item["counts"] for item in rows["run_id"].value_counts().to_pylist()
@@ -169,8 +166,15 @@ class _FileVisitor:
                     self._shared.table.where(self._file),
                     f"holds {name} from {lowest} to {highest}, the log says {logged[0]} to "
                     f"{logged[1]}: a reader with a filter may miss rows",
-                    _COMPACT,
+                    WITHOUT_A_COPY,
                 )
+
+    def _remedy(self, rows: pa.RecordBatch, place: int) -> str:
+        """Names the video that the row says it is of, and the one that its URI says."""
+        uri = rows["video_uri"][place].as_py()
+        video_id = rows["video_id"][place].as_py()
+        ids = [video_id, None if uri is None else stable_id("video", uri)]
+        return make_again(self._shared.table.uri, ids)
 
     def _widen_ranges(self, rows: pa.RecordBatch) -> None:
         for name in STATISTICS_COLUMNS:

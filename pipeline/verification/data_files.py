@@ -20,11 +20,12 @@ from pipeline.verification.table_log import LoggedFile
 
 _BLOCK_BYTES = 8 * 2**20
 _BATCH_ROWS = 8192
-_RESTORE = (
-    "put the file back from a copy; without one, delete it, take it out of the log with "
-    "deltalake.DeltaTable(uri).repair(), and run jobs/tokenize_corpus.py, which finds its videos "
-    "missing and makes their clips again"
+WITHOUT_A_COPY = (
+    "delete the file, take it out of the log with deltalake.DeltaTable(uri).repair(), and run "
+    "jobs/tokenize_corpus.py, which finds its videos missing and makes their clips again"
 )
+"""What helps against a file that is not what it should be, as long as its videos are there."""
+_RESTORE = f"put the file back from a copy; without one, {WITHOUT_A_COPY}"
 
 BatchVisitor = Callable[[pa.RecordBatch, int], None]
 """Takes a batch of a file's rows and the number of its first row."""
@@ -58,7 +59,7 @@ def check_file(files: TableFiles, file: LoggedFile, visit: BatchVisitor) -> Chec
 
     Rows of a file with a finding may have been handed on in part.
     """
-    result = CheckResult("data files", "files", num_checked=1)
+    result = CheckResult("data files", "file", num_checked=1)
     try:
         fault = _presence_fault(files, file) or _content_fault(files, file, visit)
     except (OSError, pa.ArrowException) as error:

@@ -6,6 +6,8 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 
+from pipeline.wording import counted
+
 _MAX_KEPT = 1000
 
 
@@ -30,7 +32,7 @@ class CheckResult:
 
     Attributes:
         name: Name of the check.
-        what: What is counted ("files", "rows" …).
+        what: What is counted ("file", "row" …).
         num_checked: How many of them were checked.
         num_findings: All findings, those that are not kept included.
         findings: The first findings; at most a thousand are kept.
@@ -104,13 +106,13 @@ class VerificationReport:
     def _table(self) -> list[str]:
         rows = [("check", "checked", "findings")]
         rows += [
-            (check.name, f"{check.num_checked:,} {check.what}", f"{check.num_findings:,}")
+            (check.name, counted(check.num_checked, check.what), f"{check.num_findings:,}")
             for check in self.checks
         ]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         lines = [
             f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}" for row in rows
         ]
-        verdict = f"{self.num_findings:,} findings" if self.num_findings else "no finding"
+        verdict = counted(self.num_findings, "finding") if self.num_findings else "no finding"
         place = f"{self.dataset_uri} version {self.version}"
         return [*lines, f"{place}: {verdict} in {self.duration_s:.1f} s"]

@@ -27,7 +27,7 @@ def check_lineage(dataset: TokenDataset, scratch: Path) -> tuple[CheckResult, Pa
     Returns:
         The result, and a local directory with the tokenizer if it is intact.
     """
-    result = CheckResult("lineage", "tokenizers", num_checked=1)
+    result = CheckResult("lineage", "tokenizer", num_checked=1)
     lineage = dataset.lineage
     stored = dataset.clips.configuration.get(FINGERPRINT)
     if stored != lineage.fingerprint:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 from jaxtyping import Bool
 
-from pipeline.dataset import Lineage
+from pipeline.dataset import TokenDataset
 from pipeline.encoding import EncodeConfig, EncodeStage
 from pipeline.errors import PipelineError, RecordError, SourceError, TransientError
 from pipeline.reconstruction import decode_stage_of
@@ -23,6 +23,7 @@ from pipeline.sources import find_video
 from pipeline.storage import StorageConfig
 from pipeline.verification.clip_keys import id_bits
 from pipeline.verification.findings import CheckResult
+from pipeline.verification.remedies import make_again
 from sweettok import Tokens
 
 _SPARE_ROWS = 4
@@ -30,9 +31,9 @@ _COLUMNS = (
     "clip_id", "video_id", "video_uri", "video_fingerprint", "clip_index",
     "spatial_tokens", "temporal_tokens", "psnr_db",
 )  # fmt: skip
-_TOKENIZE_AGAIN = (
-    "tokenize the video again with the dataset's own settings, and look for what was different "
-    "(another decoder version, another processor) if many clips are named here"
+_IF_MANY = (
+    "; if many clips are named here, look first for what was different (another decoder version, "
+    "another processor)"
 )
 
 
@@ -113,13 +114,15 @@ class SampleCheck:
     """Makes drawn clips again: decode, encode, compare.
 
     Args:
-        lineage: How the tokens were made.
+        dataset: The dataset, whose lineage says how the tokens were made.
         tokenizer: Local directory of the dataset's tokenizer.
         settings: What may differ.
     """
 
-    def __init__(self, lineage: Lineage, tokenizer: Path, settings: SampleSettings) -> None:
-        self.result = CheckResult("samples", "clips")
+    def __init__(self, dataset: TokenDataset, tokenizer: Path, settings: SampleSettings) -> None:
+        lineage = dataset.lineage
+        self._dataset_uri = dataset.uri
+        self.result = CheckResult("samples", "clip")
         self._settings = settings
         self._decode = decode_stage_of(lineage, settings.storage)
         config = EncodeConfig.from_arithmetic(lineage.precision, psnr_fraction=0.0)
@@ -216,7 +219,8 @@ class SampleCheck:
 
     def _report(self, row: Mapping[str, Any], what: str) -> None:
         where = f"clip {row['clip_id']} ({row['video_uri']}, clip {row['clip_index']})"
-        self.result.add(where, what, _TOKENIZE_AGAIN)
+        remedy = make_again(self._dataset_uri, [row["video_id"]]) + _IF_MANY
+        self.result.add(where, what, remedy)
 
     def _note(self, unreachable: list[tuple[str, str]]) -> None:
         for uri, why in unreachable[:3]:

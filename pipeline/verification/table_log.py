@@ -62,7 +62,7 @@ class VersionCheck:
     """
 
     def __init__(self, table: VideoTable, num_older: int, pins: Mapping[str, int]) -> None:
-        self.result = CheckResult("versions", "versions")
+        self.result = CheckResult("versions", "version")
         self._table = table
         self._num_older = num_older
         self._pins = pins

@@ -124,9 +124,9 @@ def _check_versions(dataset: TokenDataset, num_older: int) -> CheckResult:
 
 def _check_quarantine(dataset: TokenDataset, scratch: Path) -> tuple[QuarantineCheck, CheckResult]:
     table = dataset.quarantined
-    check = QuarantineCheck(table.uri)
+    check = QuarantineCheck(dataset.uri, table.uri)
     files = TableFiles(table.uri, table.filesystem, QUARANTINE_SCHEMA, frozenset(), scratch)
-    result = CheckResult("data files", "files")
+    result = CheckResult("data files", "file")
     for file in logged_files(table):
         result.merge(check_file(files, file, lambda rows, _: check.add(rows)))
     return check, result
@@ -137,7 +137,7 @@ def _check_samples(
 ) -> CheckResult:
     if tokenizer is None:
         note = "no clip was made again: the stored tokenizer is not intact"
-        return CheckResult("samples", "clips", notes=[note])
+        return CheckResult("samples", "clip", notes=[note])
     if not settings.num_clips:
-        return CheckResult("samples", "clips")
-    return SampleCheck(dataset.lineage, tokenizer, settings).check(draw.rows())
+        return CheckResult("samples", "clip")
+    return SampleCheck(dataset, tokenizer, settings).check(draw.rows())

@@ -1,0 +1,165 @@
+"""What others do, written here for comparison only: a plain script, and a textbook Ray pipeline.
+
+Both use our encoder, so that only the way around it differs. The script uses our decoder as well
+and must give our tokens; the textbook's reader is Ray's own (decord): its pixels differ a little.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+import ray.exceptions
+import torch
+
+from pipeline.clips import ClipConfig
+from pipeline.cluster import connect
+from pipeline.encode_config import ClipEncoder
+from pipeline.errors import PipelineError
+from pipeline.records import Clip, ClipWindow, TokenizedClip, VideoInfo, WorkUnit, stable_id
+from pipeline.throughput.tokens import side_tokens, tokens_table, write_tokens
+from pipeline.throughput.variants import ClockedEncodeConfig
+from pipeline.throughput.whole_pipeline import ObjectStoreWatch
+from pipeline.throughput.workplace import Outcome, Workplace, decoded_video
+from pipeline.worker_errors import as_pipeline_error
+
+
+def serial_script(place: Workplace) -> Outcome:
+    """One process: a video is decoded, its clips are encoded one at a time; written at the end.
+
+    So do the published scripts that dump tokens. The model may use all cores.
+    """
+    decoder, encoder = place.decoder(), place.encoder()
+    began_s = time.monotonic()
+    decoder.setup()
+    encoder.setup()
+    torch.set_num_threads(os.cpu_count() or 1)
+    ready_s = time.monotonic()
+    tokens: list[TokenizedClip] = []
+    for unit in place.units:
+        for clip in decoded_video(decoder, unit):
+            tokens += encoder.process([clip])
+    last_s = time.monotonic()
+    write_tokens(place.tokens_path, tokens)
+    return Outcome(len(tokens), began_s, ready_s, last_s, time.monotonic())
+
+
+def textbook_pipeline(place: Workplace) -> Outcome:
+    """`read_videos` → `map_batches` → `write_parquet`, one row per frame.
+
+    The reader scales the frames itself, which is the cheapest it can do. Frames are gathered into
+    clips by one actor, for rows of one clip may come in different batches.
+
+    Raises:
+        PipelineError: It cannot do what the config asks for.
+    """
+    _check_textbook(place)
+    geometry, config = place.model_config.geometry, place.config
+    connect(config.cluster)
+    began_s = time.monotonic()
+    uris = {unquote(urlsplit(unit.uri).path): unit.uri for unit in place.units}
+    videos = ray.data.read_videos(
+        list(uris),
+        include_paths=True,
+        resize=(geometry.height_px, geometry.width_px),
+    )
+    tokens = videos.map_batches(
+        TextbookEncoder,
+        fn_constructor_args=(config.tokenizer, place.encode_config(), geometry.num_frames, uris),
+        batch_size=geometry.num_frames * config.encode.batch_size,
+        num_cpus=config.encode.num_cpus_per_actor,
+        compute=ray.data.ActorPoolStrategy(size=1),
+    )
+    with ObjectStoreWatch() as store:
+        try:
+            tokens.write_parquet(str(place.directory.absolute() / "parquet"))
+        except ray.exceptions.RayError as error:
+            raise as_pipeline_error(error) from error
+        ended_s = time.monotonic()
+    return Outcome(
+        len(side_tokens(place.directory)),
+        began_s,
+        began_s,  # the clock of the encoder knows better
+        ended_s,
+        ended_s,
+        object_store_bytes=store.peak_bytes,
+        spilled_bytes=store.spilled_bytes,
+        note="frames stretched to the clip's size by decord; a broken video would end it",
+    )
+
+
+def _check_textbook(place: Workplace) -> None:
+    config = place.config
+    if config.mode == "synthetic_frames":
+        raise PipelineError("read_videos has no made-up frames")
+    if config.clips != ClipConfig():
+        raise PipelineError("the textbook pipeline cuts clips without overlap, stride or tail only")
+    if any(urlsplit(unit.uri).scheme != "file" or unit.member for unit in place.units):
+        raise PipelineError("the textbook pipeline reads plain local files only")
+
+
+@dataclass
+class _OpenClip:
+    """A clip whose frames are still coming."""
+
+    frames: np.ndarray
+    missing: set[int] = field(default_factory=set)
+
+
+class TextbookEncoder:
+    """Gathers rows of frames into clips and encodes them; what never becomes whole is dropped."""
+
+    def __init__(
+        self, tokenizer: str, config: ClockedEncodeConfig, num_frames: int, uris: dict[str, str]
+    ) -> None:
+        self._num_frames = num_frames
+        self._uris = uris
+        self._batch_size = config.batch_size
+        self._open: dict[tuple[str, int], _OpenClip] = {}
+        self._encoder: ClipEncoder = config.stage(tokenizer)
+        self._encoder.setup()
+
+    def __call__(self, rows: dict[str, Any]) -> pa.Table:
+        """Takes a batch of frames; gives the tokens of the clips that it made whole."""
+        whole: list[Clip] = []
+        for path, index, frame in zip(
+            rows["path"].tolist(), rows["frame_index"].tolist(), rows["frame"], strict=True
+        ):
+            clip = self._add(path, index, frame)
+            if clip is not None:
+                whole.append(clip)
+        tokens: list[TokenizedClip] = []
+        for first in range(0, len(whole), self._batch_size):
+            tokens += self._encoder.process(whole[first : first + self._batch_size])
+        return tokens_table(tokens)
+
+    def _add(self, path: str, index: int, frame: np.ndarray) -> Clip | None:
+        number, position = divmod(index, self._num_frames)
+        opened = self._open.get((path, number))
+        if opened is None:
+            frames = np.empty((self._num_frames, *frame.shape), np.uint8)
+            opened = _OpenClip(frames, set(range(self._num_frames)))
+            self._open[path, number] = opened
+        opened.frames[position] = frame
+        opened.missing.discard(position)
+        if opened.missing:
+            return None
+        del self._open[path, number]
+        return _clip(self._uris[path], number, opened.frames)
+
+
+def _clip(uri: str, number: int, frames: np.ndarray) -> Clip:
+    num_frames, height_px, width_px, _ = frames.shape
+    first = number * num_frames
+    return Clip(
+        WorkUnit(stable_id("video", uri), uri, "", 0),
+        ClipWindow(number, tuple(range(first, first + num_frames)), 0.0, 0.0),
+        VideoInfo(width_px, height_px, 0.0, None, None, "", "decord"),
+        frames,
+    )

@@ -1,0 +1,287 @@
+"""From the runs of the sides to figures: processor seconds per clip, rates, shares, the verdict.
+
+Steady state begins when everything that works is there (models loaded, first clip decoded) and ends
+with the last tokens. Start-up, before it, and finishing, the last commit, are told apart.
+
+Processor time is counted per process from the moment when that process had begun its work, because
+encoders still load while the first clips are decoded. Ray's own services (raylet, GCS, dashboard
+and their agents), which run whether or not there is work, are told apart as well.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.throughput.config import SideName
+from pipeline.throughput.process_tree import SERVICES, ProcessRecord
+from pipeline.throughput.sides import SideRun
+
+BUSY_SHARE = 0.8
+"""A stage that works less of the time than this is not what limits a run."""
+
+
+@dataclass(frozen=True)
+class SideFigures:
+    """What one run of one side cost.
+
+    Attributes:
+        side: Which.
+        num_clips: Clips that it gave.
+        num_quarantined: Videos that gave none.
+        clips_per_s: Clips per second in steady state.
+        cpu_s_per_clip: Processor seconds per clip in steady state, Ray's services left out.
+        cpu_s_per_clip_by_kind: The same by kind of process.
+        services_cpu_s_per_clip: What Ray's services used meanwhile, per clip.
+        startup_s, steady_s, finish_s: Seconds of each part of the run.
+        startup_cpu_s: Processor seconds of everything that came before steady state.
+        total_cpu_s: Processor seconds of the whole run, start-up and services included.
+        decode_busy, encode_busy, commit_busy: Shares of the steady state in which the stage's
+            processes worked, in [0, 1]; they waited in the rest. NaN where there is none.
+        cores_busy: Share of the machine's cores that the side used in steady state.
+        peak_pss_bytes, peak_private_bytes: Largest memory of all processes together.
+        peak_bytes_by_kind: The memory of each kind at that moment.
+        process_peak_bytes: The largest process of each kind.
+        object_store_bytes, spilled_bytes: Peak of Ray's object store; what was spilled.
+        note: What a reader must know.
+    """
+
+    side: SideName
+    num_clips: int
+    num_quarantined: int
+    clips_per_s: float
+    cpu_s_per_clip: float
+    cpu_s_per_clip_by_kind: dict[str, float]
+    services_cpu_s_per_clip: float
+    startup_s: float
+    steady_s: float
+    finish_s: float
+    startup_cpu_s: float
+    total_cpu_s: float
+    decode_busy: float = math.nan
+    encode_busy: float = math.nan
+    commit_busy: float = math.nan
+    cores_busy: float = math.nan
+    peak_pss_bytes: int = 0
+    peak_private_bytes: int = 0
+    peak_bytes_by_kind: dict[str, int] = field(default_factory=dict)
+    process_peak_bytes: dict[str, int] = field(default_factory=dict)
+    object_store_bytes: int = 0
+    spilled_bytes: int = 0
+    note: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """What limits the side: its busiest stage, or, if none is busy, what lies between them."""
+        shares = {
+            "decode-bound": self.decode_busy,
+            "encode-bound": self.encode_busy,
+            "commit-bound": self.commit_busy,
+        }
+        known = {name: share for name, share in shares.items() if not math.isnan(share)}
+        if not known or max(known.values()) < BUSY_SHARE:
+            return "overhead-bound"
+        return max(known, key=known.__getitem__)
+
+
+def side_figures(run: SideRun) -> SideFigures:
+    """The figures of one run."""
+    steady = _Steady(run)
+    outcome, tree = run.outcome, run.tree
+    first_s, last_s, duration_s = steady.first_s, steady.last_s, steady.duration_s
+    costs = steady.cpu_s_per_clip_by_kind()
+    services_s = tree.cpu_by_kind(first_s, last_s).get(SERVICES, 0.0)
+    used_s = sum(tree.cpu_by_kind(first_s, last_s).values())
+    return SideFigures(
+        side=run.side,
+        num_clips=outcome.num_clips,
+        num_quarantined=outcome.num_quarantined,
+        clips_per_s=steady.num_clips / duration_s,
+        cpu_s_per_clip=sum(costs.values()),
+        cpu_s_per_clip_by_kind=costs,
+        services_cpu_s_per_clip=services_s / max(steady.num_clips, 1),
+        startup_s=first_s - run.started_s,
+        steady_s=duration_s,
+        finish_s=outcome.ended_s - last_s,
+        startup_cpu_s=sum(tree.cpu_by_kind(run.started_s, first_s).values()),
+        total_cpu_s=sum(tree.cpu_by_kind(run.started_s, outcome.ended_s).values()),
+        decode_busy=steady.busy_share("decode"),
+        encode_busy=steady.busy_share("encode"),
+        commit_busy=(
+            min(1.0, outcome.commit_busy_s / duration_s) if outcome.commit_busy_s else math.nan
+        ),
+        cores_busy=used_s / duration_s / (os.cpu_count() or 1),
+        peak_pss_bytes=tree.peak_pss_bytes,
+        peak_private_bytes=tree.peak_private_bytes,
+        peak_bytes_by_kind=tree.peak_kinds_bytes,
+        process_peak_bytes=_largest(tree.processes),
+        object_store_bytes=outcome.object_store_bytes,
+        spilled_bytes=outcome.spilled_bytes,
+        note=outcome.note,
+    )
+
+
+class _Steady:
+    """The steady state of one run."""
+
+    def __init__(self, run: SideRun) -> None:
+        self._run = run
+        self._decode = [log for log in run.logs if log.stage == "decode" and log.total_clips]
+        self._encode = [log for log in run.logs if log.stage == "encode" and log.total_clips]
+        self._is_on_ray = run.side in ("pipeline", "textbook")
+        encoders_ready_s = [log.ready_s for log in self._encode]
+        self.first_s = max([run.outcome.ready_s, *encoders_ready_s])
+        self.last_s = run.outcome.last_s
+        if run.side == "textbook" and self._encode:  # only its encoder knows
+            self.last_s = max(log.ended_s[-1] for log in self._encode)
+        self.duration_s = max(self.last_s - self.first_s, 1e-9)
+
+    @property
+    def num_clips(self) -> float:
+        """Clips of work that was done in it.
+
+        A clip that was decoded before the encoders were there counts for the part of the work that
+        was left to do.
+        """
+        num_clips = self._run.outcome.num_clips
+        if self._run.side != "pipeline":
+            return num_clips
+        decoded_before = sum(log.clips_before(self.first_s) for log in self._decode)
+        decode_s, encode_s = self._decode_cost_s(), self._encode_cost_s()
+        share = decode_s / (decode_s + encode_s) if decode_s + encode_s else 0.0
+        return num_clips - share * decoded_before
+
+    def busy_share(self, stage: str) -> float:
+        """How much of the time the processes of a stage worked; NaN if nobody noted it."""
+        logs = self._decode if stage == "decode" else self._encode
+        if not logs:
+            return math.nan
+        shares = [log.busy_between(self.first_s, self.last_s) / self.duration_s for log in logs]
+        return sum(shares) / len(shares)
+
+    def cpu_s_per_clip_by_kind(self) -> dict[str, float]:
+        """Processor seconds per clip, by kind of process."""
+        num_clips = max(self._run.outcome.num_clips, 1)
+        if not self._is_on_ray:
+            spent = self._run.tree.cpu_by_kind(self.first_s, self.last_s)
+            return {kind: s / num_clips for kind, s in spent.items() if s}
+        costs: dict[str, float] = {}
+        accounted: set[int] = set()
+        if self._decode:
+            families = [self._run.tree.family(log.pid) for log in self._decode]
+            accounted |= {record.pid for family in families for record in family}
+            costs["decode tasks"] = self._decode_cost_s()
+        if self._encode:
+            accounted |= {log.pid for log in self._encode}
+            costs["encoders"] = self._encode_cost_s()
+        for record in self._run.tree.processes:
+            if record.pid in accounted or record.kind == SERVICES:
+                continue
+            spent_s = record.cpu_between(self._run.outcome.began_s, self.last_s)
+            costs[record.kind] = costs.get(record.kind, 0.0) + spent_s / num_clips
+        return costs
+
+    def _decode_cost_s(self) -> float:
+        """Of decode tasks and their children, from each one's first clip on."""
+        spent_s, num_clips = 0.0, 0
+        for log in self._decode:
+            first = next(i for i, count in enumerate(log.num_clips) if count)
+            for record in self._run.tree.family(log.pid):
+                spent_s += record.cpu_between(log.ended_s[first], self.last_s)
+            num_clips += log.total_clips - log.num_clips[first]
+        return spent_s / max(num_clips, 1)
+
+    def _encode_cost_s(self) -> float:
+        """Of encoders, from when each had loaded its model."""
+        by_pid = {record.pid: record for record in self._run.tree.processes}
+        spent_s = sum(
+            by_pid[log.pid].cpu_between(log.ready_s, self.last_s)
+            for log in self._encode
+            if log.pid in by_pid
+        )
+        return spent_s / max(sum(log.total_clips for log in self._encode), 1)
+
+
+def _largest(processes: Iterable[ProcessRecord]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for record in processes:
+        found[record.kind] = max(found.get(record.kind, 0), record.peak_pss_bytes)
+    return found
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A ratio that is to be reached.
+
+    Attributes:
+        name: What is compared.
+        value: The ratio found: the median of the rounds' ratios.
+        lowest, highest: Over the rounds.
+        limit: What it should be.
+        is_upper: Whether it should be at most that; else at least.
+    """
+
+    name: str
+    value: float
+    lowest: float
+    highest: float
+    limit: float
+    is_upper: bool
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the value is on the right side of the limit."""
+        return self.value <= self.limit if self.is_upper else self.value >= self.limit
+
+
+def goals(rounds: Sequence[Mapping[SideName, SideFigures]], disk_ratio: float) -> list[Goal]:
+    """All comparisons that the measured sides allow, ratios taken within a round.
+
+    Args:
+        rounds: Figures of every side, a mapping per round.
+        disk_ratio: Bytes of the token columns ÷ entropy of the ids.
+    """
+    found = [
+        _goal(
+            "CPU s per clip ÷ (decode + encode alone)", [_cpu_ratio(r) for r in rounds], 1.10, True
+        )
+    ]
+    if all("two_processes" in r for r in rounds):
+        ratios = [r["pipeline"].clips_per_s / _best_split_clips_per_s(r) for r in rounds]
+        found.append(_goal("clips/s ÷ best split over two processes", ratios, 0.90, False))
+    for side, limit in (("serial", 1.5), ("textbook", 2.0)):
+        if all(side in r for r in rounds):
+            ratios = [r["pipeline"].clips_per_s / r[side].clips_per_s for r in rounds]  # type: ignore[index]
+            found.append(_goal(f"clips/s ÷ {side}", ratios, limit, False))
+    if all("textbook" in r for r in rounds):
+        ratios = [r["pipeline"].peak_pss_bytes / r["textbook"].peak_pss_bytes for r in rounds]
+        found.append(_goal("peak memory ÷ textbook", ratios, 1.0, True))
+    if not math.isnan(disk_ratio):
+        found.append(_goal("bytes of tokens on disk ÷ entropy of ids", [disk_ratio], 1.10, True))
+    return found
+
+
+def _cpu_ratio(figures: Mapping[SideName, SideFigures]) -> float:
+    alone_s = figures["decode"].cpu_s_per_clip + figures["encode"].cpu_s_per_clip
+    return figures["pipeline"].cpu_s_per_clip / alone_s
+
+
+def _best_split_clips_per_s(figures: Mapping[SideName, SideFigures]) -> float:
+    """Two processes with half of the videos each, or one that decodes and one that encodes."""
+    one_each = min(figures["decode"].clips_per_s, figures["encode"].clips_per_s)
+    return max(figures["two_processes"].clips_per_s, one_each)
+
+
+def _goal(name: str, ratios: Sequence[float], limit: float, is_upper: bool) -> Goal:
+    return Goal(name, median(ratios), min(ratios), max(ratios), limit, is_upper)
+
+
+def median(values: Iterable[float]) -> float:
+    """The median; NaN of nothing."""
+    ordered = sorted(value for value in values if not math.isnan(value))
+    if not ordered:
+        return math.nan
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2

@@ -1,0 +1,241 @@
+"""The benchmark of the pipeline: its figures add up, and every side gives the same tokens."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.errors import PipelineError
+from pipeline.throughput.benchmark import bench_pipeline, compare_tokens
+from pipeline.throughput.clocks import Clock, WorkLog, read_work_logs
+from pipeline.throughput.config import SIDES, PipelineBenchmarkConfig
+from pipeline.throughput.figures import goals, side_figures
+from pipeline.throughput.process_tree import ProcessRecord, TreeRecord, TreeSampler
+from pipeline.throughput.sides import SideRun
+from pipeline.throughput.stages_alone import decode_alone, encode_alone
+from pipeline.throughput.tokens import side_tokens
+from pipeline.throughput.workplace import Outcome, Workplace
+from sweettok.errors import ConfigError
+from tests.tiny_corpus import CLIPS_PER_GOOD_VIDEO
+from tests.video_factory import make_video
+
+NAMES = ("a.mp4", "b b.mp4", "c.mkv")
+NUM_CLIPS = len(NAMES) * CLIPS_PER_GOOD_VIDEO
+
+
+def _config(corpus: Path, tokenizer: str, out: Path, **changes: Any) -> PipelineBenchmarkConfig:
+    values: dict[str, Any] = {
+        "source": {"uris": [str(corpus)]},
+        "tokenizer": tokenizer,
+        # Frames have the clip's size already and decord reads them on all sides: equal pixels.
+        "decode": {"decoders": ["decord"]},
+        "encode": {"batch_size": 4, "num_cpus_per_actor": 0.5, "psnr_fraction": 0.0},
+        "cluster": {"num_cpus": 2, "object_store_bytes": 200 * 2**20},
+        "num_rounds": 1,
+        "scratch": str(out / "scratch"),
+        "output": str(out / "result.json"),
+        "picture": str(out / "result.png"),
+    }
+    return PipelineBenchmarkConfig.from_mapping(values | changes)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three videos of 30 frames of the tokenizer's size."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for name in NAMES:
+        make_video(folder / name, num_frames=30, width_px=48, height_px=32)
+    return folder
+
+
+@pytest.mark.jobs
+def test_all_sides_do_the_same_work_and_the_figures_add_up(
+    corpus: Path, tokenizer_directory: str, tmp_path: Path
+) -> None:
+    report = bench_pipeline(_config(corpus, tokenizer_directory, tmp_path))
+    assert not report.left_out
+    (figures,) = report.rounds
+    assert tuple(figures) == SIDES
+    assert {each.num_clips for each in figures.values()} == {NUM_CLIPS}
+    assert report.equal_shares == dict.fromkeys(SIDES[1:2] + SIDES[3:], 1.0)
+    for each in figures.values():
+        assert each.cpu_s_per_clip == pytest.approx(sum(each.cpu_s_per_clip_by_kind.values()))
+        assert 0 < each.cpu_s_per_clip * each.num_clips < each.total_cpu_s
+        assert each.clips_per_s > 0
+        assert each.startup_s > 0
+        assert sum(each.peak_bytes_by_kind.values()) == each.peak_pss_bytes > 0
+    ours = figures["pipeline"]
+    assert {"decode tasks", "encoders", "committer"} <= ours.cpu_s_per_clip_by_kind.keys()
+    assert {"decoding child", "Ray's services"} <= ours.process_peak_bytes.keys()
+    assert 0 < ours.encode_busy <= 1
+    assert 0 < ours.commit_busy <= 1
+    assert report.disk.num_clips == NUM_CLIPS
+    assert 0 < report.disk.entropy_bytes_per_clip <= report.disk.bound_bytes_per_clip
+    assert report.disk.token_bytes_per_clip < report.disk.file_bytes_per_clip
+    stored = json.loads((tmp_path / "result.json").read_text())
+    assert stored["rounds"][0]["pipeline"]["num_clips"] == NUM_CLIPS
+    assert len(stored["goals"]) == 6
+    with Image.open(tmp_path / "result.png") as picture:
+        assert picture.width > 800
+    assert not list((tmp_path / "scratch").iterdir())
+    assert report.text().count("missed") + report.text().count("| met |") == 6
+
+
+def test_no_model_and_no_videos(corpus: Path, tokenizer_directory: str, tmp_path: Path) -> None:
+    """The modes leave out what they say, in the stages that all sides share."""
+    changes: dict[str, Any] = {"decode": {"decoders": ["pyav"]}, "encode_clips": 4}
+    null = _config(corpus, tokenizer_directory, tmp_path, mode="null_encoder", **changes)
+    assert encode_alone(_place(null, tmp_path / "null")).num_clips == 4
+    assert len(set(side_tokens(tmp_path / "null").values())) == 1
+    made_up = {"num_units": 3, "clips_per_unit": 5}
+    nowhere = _config(
+        tmp_path / "nowhere", tokenizer_directory, tmp_path,
+        mode="synthetic_frames", synthetic=made_up, **changes,
+    )  # fmt: skip
+    place = _place(nowhere, tmp_path / "synthetic")
+    assert decode_alone(place).num_clips == 15
+    assert sum(log.total_clips for log in read_work_logs(place.clock_directory)) == 15
+    assert encode_alone(place).num_clips == 4
+    assert len(set(side_tokens(place.directory).values())) == 4
+
+
+def _place(config: PipelineBenchmarkConfig, directory: Path) -> Workplace:
+    directory.mkdir()
+    return Workplace(config, directory)
+
+
+def test_other_work_is_no_comparison() -> None:
+    ours = {("a", 0): b"1", ("a", 1): b"2"}
+    compare_tokens({"pipeline": ours, "serial": dict(ours), "encode": {("a", 1): b"2"}})
+    assert compare_tokens({"pipeline": ours, "textbook": {("a", 0): b"1", ("a", 1): b"3"}}) == {
+        "textbook": 0.5
+    }
+    with pytest.raises(PipelineError, match="serial gave other ids than the pipeline for 50"):
+        compare_tokens({"pipeline": ours, "serial": {("a", 0): b"1", ("a", 1): b"3"}})
+    with pytest.raises(PipelineError, match="textbook has 1 clips, the pipeline 2: 1 are missing"):
+        compare_tokens({"pipeline": ours, "textbook": {("a", 0): b"1"}})
+
+
+def test_sides_that_others_are_compared_with_cannot_be_left_out(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="must hold encode"):
+        _config(tmp_path, "x", tmp_path, sides=["decode", "pipeline"])
+
+
+def test_what_lies_between_the_stages_loads_no_torch() -> None:
+    """The committer, the coordinator and decode tasks: half a gigabyte each otherwise."""
+    modules = "pipeline.actors, pipeline.decode_task, pipeline.throughput.variants"
+    check = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+BURN = """
+import subprocess, sys, time
+began = time.process_time()
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1], "multiprocessing.spawn"])
+while time.process_time() - began < 0.3: pass
+child.wait()
+print("done", flush=True)
+sys.stdin.read()
+"""
+CHILD = "import time\nwhile time.process_time() < 0.5: pass\ntime.sleep(1.5)"
+
+
+def test_children_count_although_they_end_before_their_parent() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", BURN, CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    started_s = time.monotonic()
+    sampler = TreeSampler(process.pid)
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(0.3)
+    tree = sampler.stop()
+    process.communicate()
+    spent = tree.cpu_by_kind(started_s, time.monotonic())
+    assert spent.keys() == {"main process", "helper process"}
+    assert spent["helper process"] == pytest.approx(0.5, abs=0.06)
+    assert 0.3 <= spent["main process"] < 0.5
+    assert 0 < max(tree.peak_kinds_bytes.values()) <= tree.peak_pss_bytes
+    assert [record.kind for record in tree.family(process.pid)] == list(spent)
+
+
+def test_a_clock_keeps_what_was_written_before_the_end(tmp_path: Path) -> None:
+    clock = Clock(tmp_path, "decode")
+    for num_clips in (0, 2, 3):
+        clock.note(time.monotonic() - 1.0, num_clips)
+    (path,) = tmp_path.iterdir()
+    with path.open("a") as file:
+        file.write("[1.0, 2.")  # the process was killed here
+    (log,) = read_work_logs(tmp_path)
+    assert (log.stage, log.num_clips, log.total_clips) == ("decode", (2, 3), 5)
+    assert log.busy_s == pytest.approx((1.0, 1.0), abs=0.01)
+    assert log.clips_before(log.ended_s[0]) == 2
+
+
+def _pipeline_run() -> SideRun:
+    """20 clips: decoded in 10 s with 4 CPU-s, encoded from second 5 to 15 with 8 CPU-s."""
+    moments = np.arange(0.0, 21.0)
+    decoder = ProcessRecord(2, 1, "decode task", list(moments), list(np.clip(moments, 0, 10) * 0.4))
+    encoder = ProcessRecord(
+        3, 1, "encoder", list(moments), list(3 + (np.clip(moments, 5, 15) - 5) * 0.8)
+    )
+    committer = ProcessRecord(4, 1, "committer", list(moments), list(moments * 0.02))
+    services = ProcessRecord(5, 1, "Ray's services", list(moments), list(moments * 0.1))
+    ended = tuple(np.arange(0.5, 10.5, 0.5))
+    decode = WorkLog("decode", 2, 0.0, ended, (0.5,) * 20, (1,) * 20)
+    batches = tuple(np.arange(7.0, 17.0, 2.0))
+    encode = WorkLog("encode", 3, 5.0, batches, (1.5,) * 5, (4,) * 5)
+    outcome = Outcome(20, 0.0, 0.0, 15.0, 16.0, commit_busy_s=1.0)
+    tree = TreeRecord([decoder, encoder, committer, services])
+    return SideRun("pipeline", -2.0, outcome, tree, (decode, encode))
+
+
+def test_steady_state_leaves_out_what_was_done_before_it() -> None:
+    figures = side_figures(_pipeline_run())
+    decode_s, encode_s = 0.4 * 9.5 / 19, 8.0 / 20
+    assert figures.cpu_s_per_clip_by_kind["decode tasks"] == pytest.approx(decode_s)
+    assert figures.cpu_s_per_clip_by_kind["encoders"] == pytest.approx(encode_s)
+    assert figures.cpu_s_per_clip_by_kind["committer"] == pytest.approx(0.3 / 20)
+    assert "Ray's services" not in figures.cpu_s_per_clip_by_kind
+    # Ten clips were decoded before the encoder was there: a third of their work was done.
+    num_clips = 20 - 10 * decode_s / (decode_s + encode_s)
+    assert figures.clips_per_s == pytest.approx(num_clips / 10)
+    assert figures.services_cpu_s_per_clip == pytest.approx(1.0 / num_clips)
+    assert (figures.startup_s, figures.steady_s, figures.finish_s) == (7.0, 10.0, 1.0)
+    assert figures.decode_busy == pytest.approx(0.5)
+    assert figures.encode_busy == pytest.approx(0.75)
+    assert figures.commit_busy == pytest.approx(0.1)
+    assert figures.verdict == "overhead-bound"
+
+
+def test_goals_are_ratios_within_a_round() -> None:
+    ours = side_figures(_pipeline_run())
+    rounds = []
+    for factor in (1.0, 2.0, 4.0):  # a machine that gets slower: the ratios stay
+        figures = {"pipeline": _scaled(ours, factor)}
+        for side in ("decode", "encode", "two_processes", "serial", "textbook"):
+            figures[side] = _scaled(ours, factor, cost=0.5, rate=0.5, memory=2)
+        rounds.append(figures)
+    found = goals(rounds, disk_ratio=math.nan)  # type: ignore[arg-type]
+    assert [goal.lowest for goal in found] == pytest.approx([goal.highest for goal in found])
+    assert [goal.value for goal in found] == pytest.approx([1.0, 2.0, 2.0, 2.0, 0.5])
+    assert all(goal.is_met for goal in found)
+
+
+def _scaled(figures: Any, slower: float, cost: float = 1, rate: float = 1, memory: int = 1) -> Any:
+    return dataclasses.replace(
+        figures,
+        cpu_s_per_clip=figures.cpu_s_per_clip * slower * cost,
+        clips_per_s=figures.clips_per_s / slower * rate,
+        peak_pss_bytes=1000 * memory,
+    )
