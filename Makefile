@@ -50,6 +50,14 @@ fuzz: $(VENV)/.dev-installed  ## 500 damaged, odd and hostile files beside 20 go
 s3-faults: $(VENV)/.dev-installed  ## two jobs at once through an S3 proxy with faults and 5-second stalls
 	SWEETTOK_S3_FAULTS=full $(BIN)/python -m pytest tests/test_s3_faults.py -s $(PYTEST_ARGS)
 
+.PHONY: benchmark-decoding
+benchmark-decoding: $(VENV)/.dev-installed  ## every way of decoding beside FFmpeg's own program
+	$(BIN)/python jobs/benchmark_decoding.py --config configs/benchmark_decoding.yaml
+
+.PHONY: benchmark-pipeline
+benchmark-pipeline: $(VENV)/.dev-installed  ## the pipeline beside its parts and two baselines
+	$(BIN)/python jobs/bench_pipeline.py --config configs/bench_pipeline.yaml
+
 .PHONY: benchmark-planning
 benchmark-planning: $(VENV)/.dev-installed  ## planning of a million manifest rows: seconds and memory
 	$(BIN)/python jobs/benchmark_planning.py --config configs/benchmark_planning.yaml

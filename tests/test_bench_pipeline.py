@@ -37,8 +37,6 @@ def _config(corpus: Path, tokenizer: str, out: Path, **changes: Any) -> Pipeline
     values: dict[str, Any] = {
         "source": {"uris": [str(corpus)]},
         "tokenizer": tokenizer,
-        # Frames have the clip's size already and decord reads them on all sides: equal pixels.
-        "decode": {"decoders": ["decord"]},
         "encode": {"batch_size": 4, "num_cpus_per_actor": 0.5, "psnr_fraction": 0.0},
         "cluster": {"num_cpus": 2, "object_store_bytes": 200 * 2**20},
         "num_rounds": 1,
@@ -51,10 +49,10 @@ def _config(corpus: Path, tokenizer: str, out: Path, **changes: Any) -> Pipeline
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three videos of 30 frames of the tokenizer's size."""
+    """Three videos of 30 frames, twice the tokenizer's size."""
     folder = tmp_path_factory.mktemp("corpus")
     for name in NAMES:
-        make_video(folder / name, num_frames=30, width_px=48, height_px=32)
+        make_video(folder / name, num_frames=30)
     return folder
 
 
@@ -67,7 +65,9 @@ def test_all_sides_do_the_same_work_and_the_figures_add_up(
     (figures,) = report.rounds
     assert tuple(figures) == SIDES
     assert {each.num_clips for each in figures.values()} == {NUM_CLIPS}
-    assert report.equal_shares == dict.fromkeys(SIDES[1:2] + SIDES[3:], 1.0)
+    shares = dict(report.equal_shares)
+    assert 0 <= shares.pop("textbook") <= 1  # its pixels are another decoder's
+    assert shares == {"encode": 1.0, "two_processes": 1.0, "serial": 1.0}
     for each in figures.values():
         assert each.cpu_s_per_clip == pytest.approx(sum(each.cpu_s_per_clip_by_kind.values()))
         assert 0 < each.cpu_s_per_clip * each.num_clips < each.total_cpu_s
@@ -93,7 +93,7 @@ def test_all_sides_do_the_same_work_and_the_figures_add_up(
 
 def test_no_model_and_no_videos(corpus: Path, tokenizer_directory: str, tmp_path: Path) -> None:
     """The modes leave out what they say, in the stages that all sides share."""
-    changes: dict[str, Any] = {"decode": {"decoders": ["pyav"]}, "encode_clips": 4}
+    changes: dict[str, Any] = {"encode_clips": 4}
     null = _config(corpus, tokenizer_directory, tmp_path, mode="null_encoder", **changes)
     assert encode_alone(_place(null, tmp_path / "null")).num_clips == 4
     assert len(set(side_tokens(tmp_path / "null").values())) == 1

@@ -131,7 +131,7 @@ class TextbookEncoder:
         for path, index, frame in zip(
             rows["path"].tolist(), rows["frame_index"].tolist(), rows["frame"], strict=True
         ):
-            clip = self._add(path, index, frame)
+            clip = self._add(path, index, _rgb(frame))
             if clip is not None:
                 whole.append(clip)
         tokens: list[TokenizedClip] = []
@@ -152,6 +152,16 @@ class TextbookEncoder:
             return None
         del self._open[path, number]
         return _clip(self._uris[path], number, opened.frames)
+
+
+def _rgb(frame: np.ndarray) -> np.ndarray:
+    """The frame without the bytes that pad its rows.
+
+    decord takes padded rows for more channels where the width divides them: 48 px for 4 of them.
+    """
+    height_px, width_px, _ = frame.shape
+    rows = frame.reshape(height_px, -1)[:, : width_px * 3]
+    return rows.reshape(height_px, width_px, 3)
 
 
 def _clip(uri: str, number: int, frames: np.ndarray) -> Clip:

@@ -116,6 +116,8 @@ def compare_tokens(tokens: Mapping[SideName, ClipTokens]) -> dict[SideName, floa
         PipelineError: The figures would compare different work.
     """
     ours = tokens["pipeline"]
+    if not ours:
+        raise PipelineError("no video gave a clip; the figures would be about nothing")
     shares: dict[SideName, float] = {}
     for side, found in tokens.items():
         if side in _WITH_ALL_CLIPS and found.keys() != ours.keys():
