@@ -36,7 +36,6 @@ def test_a_refused_token_is_not_called_a_missing_cluster(
     answers = [
         join(address, tmp_path, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 32),
         join(address, tmp_path, RAY_AUTH_MODE="token"),
-        join(address, tmp_path, RAY_AUTH_MODE="disabled"),
     ]
     for answer in answers:
         assert f"{address!r} takes a token, and this process has none or another" in answer
