@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     import ray.data
 
 
+_SHORTEST_STEADY_S = 0.5  # what arrives within less tells of one batch, not of a rate
+
+
 @dataclass(frozen=True)
 class CommitTarget:
     """Where a run writes: enough to open the dataset in another process."""
@@ -76,9 +79,11 @@ class TokenFlow:
 
     @property
     def steady_clips_per_s(self) -> float:
-        """Clips per second after the first tokens: start-up left out; 0 if all came at once."""
+        """Clips per second after the first tokens: start-up left out; 0 if that was too short."""
         duration_s = self.last_s - self.first_s
-        return (self.num_clips - self.num_first) / duration_s if duration_s > 0 else 0.0
+        if duration_s < _SHORTEST_STEADY_S:
+            return 0.0
+        return (self.num_clips - self.num_first) / duration_s
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ class EngineResult:
     Attributes:
         committed: What was committed.
         steady_clips_per_s: Clips per second between the first and the last tokens that came out
-            of the encoders: start-up and commit left out; 0 if all came at once.
+            of the encoders: start-up and commit left out; 0 if too little time lay between.
         flow: When the last wave's tokens came.
     """
 

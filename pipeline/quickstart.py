@@ -79,6 +79,5 @@ def run_quickstart(config: QuickstartConfig) -> str:
 
 def _speed_rows(tokenized: TokenizeSummary) -> list[tuple[str, str]]:
     if not tokenized.num_clips:
-        return [("clips/s", "– · nothing new to tokenize in this run")]
-    rate = tokenized.num_clips / tokenized.duration_s
-    return [("clips/s", f"{rate:.1f} · with start-up; {tokenized.steady_clips_per_s:.1f} without")]
+        return [("speed", "– · nothing new to tokenize in this run")]
+    return [("speed", tokenized.rates())]

@@ -26,7 +26,8 @@ class TokenizeSummary:
         num_deleted: Those of them whose rows this run deleted.
         num_clips: Clips committed by this run.
         duration_s: Seconds from the first listed input to the last commit.
-        steady_clips_per_s: Clips per second once the encoders were at work.
+        steady_clips_per_s: Clips per second once the encoders were at work; 0 if that was too
+            short to tell.
         reasons: How many inputs this run quarantined for each reason.
     """
 
@@ -80,10 +81,14 @@ class TokenizeSummary:
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.reasons.items())
         return [f"quarantined: {reasons}; why, in {self.dataset_uri}/_quarantine"]
 
-    def _work(self) -> str:
+    def rates(self) -> str:
+        """Clips per second, for people."""
         rate = self.num_clips / self.duration_s if self.duration_s else 0.0
+        without = f", {self.steady_clips_per_s:.1f} without" if self.steady_clips_per_s else ""
+        return f"{rate:.1f} clips/s with start-up{without}"
+
+    def _work(self) -> str:
         return (
-            f"{self.num_clips} clips in {self.duration_s:.1f} s ({rate:.1f} clips/s with start-up, "
-            f"{self.steady_clips_per_s:.1f} without) → {self.dataset_uri} version "
-            f"{self.dataset_version}"
+            f"{counted(self.num_clips, 'clip')} in {self.duration_s:.1f} s ({self.rates()}) → "
+            f"{self.dataset_uri} version {self.dataset_version}"
         )

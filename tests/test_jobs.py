@@ -45,6 +45,7 @@ def run_job(request: pytest.FixtureRequest) -> Runner:
     return lambda *arguments: run(head, *arguments)
 
 
+@pytest.mark.parametrize("run_job", ["plain", "submitted"], indirect=True)
 def test_train_tokenizer(run_job: Runner, corpus: Path, lexicon: Lexicon, tmp_path: Path) -> None:
     lexicon.save(tmp_path / "lexicon")
     values = train_values(corpus, tmp_path / "lexicon", tmp_path)
@@ -86,6 +87,7 @@ def dataset(
     return root / "tokens"
 
 
+@pytest.mark.parametrize("run_job", ["plain", "submitted"], indirect=True)
 def test_decode_dataset(run_job: Runner, dataset: Path, tmp_path: Path) -> None:
     values = {"dataset": {"uri": str(dataset)}, "output": str(tmp_path / "decoded")}
     config = write_config(tmp_path / "decode.yaml", values)

@@ -41,7 +41,7 @@ def test_the_quickstart_ends_with_a_summary_a_page_and_a_dataset(tmp_path: Path)
         r"cityCC0\.mpg +\d+\.\d\d dB · never trained on",
         r"spatial words used +\d+%",
         r"temporal words used +\d+%",
-        r"clips/s +\d+\.\d",
+        r"speed +\d+\.\d clips/s with start-up",
     ):
         assert re.search(expected, first.stdout), expected
     assert polars.read_delta(str(tmp_path / "tokens")).height == 39
