@@ -24,11 +24,11 @@ from pydantic import Field, field_validator
 from pipeline.errors import QuarantineReason, RecordError, SourceError, TransientError
 from pipeline.records import ArchiveMember
 from sweettok.strict_config import StrictConfig
+from sweettok.uri_secrets import is_secret_name
 
 logger = logging.getLogger(__name__)
 
 _COPY_BLOCK_BYTES = 8 * 2**20
-_SECRET_WORDS = ("key", "secret", "token", "password", "credential")
 _S3_PROTOCOLS = ("s3", "s3a")
 _ResultT = TypeVar("_ResultT")
 
@@ -56,7 +56,7 @@ class StorageConfig(StrictConfig):
     @classmethod
     def _refuse_secrets(cls, options: dict[str, Any]) -> dict[str, Any]:
         for name in options:
-            if any(word in name.lower() for word in _SECRET_WORDS):
+            if is_secret_name(name):
                 raise ValueError(
                     f"{name!r} looks like a secret; give credentials through the environment "
                     "(a configuration is stored beside every output)"

@@ -17,9 +17,8 @@ import pydantic_core
 import yaml
 
 from sweettok.errors import ConfigError
-from sweettok.uri_secrets import secret_in_uri
+from sweettok.uri_secrets import is_secret_name, secret_in_uri
 
-_SECRET_WORDS = ("secret", "password", "token", "key", "credential")
 _LONGEST_SHOWN_VALUE = 80
 _LARGEST_INTEGER = 2**63 - 1
 
@@ -177,9 +176,9 @@ def _fault(cls: type[StrictConfig], item: pydantic_core.ErrorDetails) -> str:
 
 def _shown_value(item: pydantic_core.ErrorDetails) -> str:
     """The refused value, unless it is long, a whole section, or could be a secret."""
-    name = str(item["loc"][-1]).lower() if item["loc"] else ""
+    name = str(item["loc"][-1]) if item["loc"] else ""
     value = item["input"]
-    if any(word in name for word in _SECRET_WORDS) or isinstance(value, dict | list):
+    if is_secret_name(name) or isinstance(value, dict | list):
         return ""
     if isinstance(value, str) and secret_in_uri(value):
         return ""

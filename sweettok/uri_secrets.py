@@ -1,15 +1,21 @@
-"""Credentials inside URIs, which must never reach a stored configuration, a log or a dataset."""
+"""Credentials in names and URIs, which must never reach a stored configuration or a dataset."""
 
 from __future__ import annotations
 
 import re
 
+_SECRET_WORDS = ("key", "secret", "token", "password", "credential")
 _PASSWORD = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s]*:[^/?#\s]*@")
 _SIGNED = re.compile(
     r"[?&](?P<name>[^=&#\s]*(?:signature|credential|secret|password|token|accesskey|api_?key)"
     r"[^=&#\s]*|sig)=",
     re.IGNORECASE,
 )
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether what is called so is likely a credential."""
+    return any(word in name.lower() for word in _SECRET_WORDS)
 
 
 def secret_in_uri(text: str) -> str | None:

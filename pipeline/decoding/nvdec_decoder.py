@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -45,11 +44,7 @@ class NvdecDecoder(TorchCodecDecoder):
     def read_frames(
         self, indices: Iterable[int], preprocess: FramePreprocessor | None = None
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "height width 3"]]]:
-        wanted = iter(indices)
-        while batch := list(islice(wanted, self._batch_frames)):
-            with self.library_errors(f"frames {batch[0]} to {batch[-1]}"):
-                frames = self._reader.get_frames_at(indices=batch)
-            self._check_times(batch, frames.pts_seconds.cpu().numpy())
+        for batch, frames in self._batches(indices):
             yield from zip(batch, self._shaped(frames.data, preprocess), strict=True)
 
     def _open_library(self) -> tuple[int, Any]:

@@ -32,13 +32,18 @@ class TorchCodecDecoder(ScannedDecoder):
     def read_frames(
         self, indices: Iterable[int], preprocess: FramePreprocessor | None = None
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "height width 3"]]]:
+        for batch, frames in self._batches(indices):
+            for index, frame in zip(batch, frames.data.numpy(), strict=True):
+                yield index, self._shown(frame, preprocess)
+
+    def _batches(self, indices: Iterable[int]) -> Iterator[tuple[list[int], Any]]:
+        """The library's frames in small batches, with their numbers; their times are right."""
         wanted = iter(indices)
         while batch := list(islice(wanted, self._batch_frames)):
             with self.library_errors(f"frames {batch[0]} to {batch[-1]}"):
                 frames = self._reader.get_frames_at(indices=batch)
-            self._check_times(batch, frames.pts_seconds.numpy())
-            for index, frame in zip(batch, frames.data.numpy(), strict=True):
-                yield index, self._shown(frame, preprocess)
+            self._check_times(batch, frames.pts_seconds.cpu().numpy())
+            yield batch, frames
 
     def close(self) -> None:
         self._reader = None

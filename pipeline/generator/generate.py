@@ -23,7 +23,13 @@ from pipeline.errors import PipelineError
 from pipeline.generator.data import TokenSource
 from pipeline.generator.model import TOKENIZER_DIRECTORY, load_generator
 from pipeline.generator.samples import Samples, decoded
-from pipeline.generator.sampling import SamplingConfig, no_class, prompts, sample
+from pipeline.generator.sampling import (
+    SamplingConfig,
+    no_class,
+    prompts,
+    sample,
+    sampling_device,
+)
 from pipeline.generator.training_config import TokenDataConfig
 from pipeline.records import stable_id
 from pipeline.sequences.vocabulary import SequenceVocabulary
@@ -102,7 +108,7 @@ def generate(config: GenerateConfig) -> Generated:
     Raises:
         PipelineError: The generator is incomplete, a class is unknown, or clips do not fit it.
     """
-    device = torch.device(config.device) if config.device != "auto" else _best_device()
+    device = sampling_device(config.device)
     model, vocabulary = load_generator(config.generator)
     torch.nn.Module.to(model, device)
     tokenizer_directory = Path(config.generator) / TOKENIZER_DIRECTORY
@@ -182,7 +188,3 @@ def _lineage(tokenizer: SweetTok, directory: Path) -> Lineage:
         decoder="generator",
         precision="fp32",
     )
-
-
-def _best_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

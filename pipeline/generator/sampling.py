@@ -128,6 +128,13 @@ def _complete(
     return found
 
 
+def sampling_device(name: str) -> torch.device:
+    """The device called so; for "auto" a GPU if there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
 def no_class(count: int) -> Int[Tensor, " b"]:
     """Class ids for unconditional sampling."""
     return torch.full((count,), NO_CLASS)

@@ -21,7 +21,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from pipeline.generator.model import Generator, GeneratorConfig, create_generator, load_generator
-from pipeline.generator.sampling import SamplingConfig, no_class, prompts, sample
+from pipeline.generator.sampling import (
+    SamplingConfig,
+    no_class,
+    prompts,
+    sample,
+    sampling_device,
+)
 from pipeline.sequences.vocabulary import SequenceVocabulary
 from pipeline.whole_files import replace_file
 from sweettok.strict_config import StrictConfig
@@ -100,7 +106,7 @@ def benchmark_sampling(config: SamplingBenchmarkConfig) -> str:
     Raises:
         PipelineError: There is no generator in `config.generator`.
     """
-    device = _device(config.device)
+    device = sampling_device(config.device)
     if config.generator is None:
         vocabulary = config.vocabulary.vocabulary()
         model = create_generator(config.model, vocabulary).eval()
@@ -182,31 +188,29 @@ def _is_legal(found: Int[Tensor, "b l"], vocabulary: SequenceVocabulary) -> bool
     return bool(((found >= legal[:, 0]) & (found < legal[:, 1])).all())
 
 
+def _rates(draws: Sequence[Draw]) -> tuple[list[float], list[float]]:
+    """New ids per second and per CPU second."""
+    return [each.num_ids / each.wall_s for each in draws], [
+        each.num_ids / each.cpu_s for each in draws
+    ]
+
+
+def _median_ratio(own: Sequence[float], others: Sequence[float]) -> float:
+    return statistics.median(one / other for one, other in zip(own, others, strict=True))
+
+
 def _table(found: Mapping[str, Sequence[Draw]]) -> str:
-    defaults = found[_DEFAULTS]
+    default_wall, default_cpu = _rates(found[_DEFAULTS])
     lines = [
         "| drawn by | tokens/s | × defaults | tokens per CPU-s | × defaults | all legal |",
         "|---|---:|---:|---:|---:|---|",
     ]
     for name, draws in found.items():
-        wall = [each.num_ids / each.wall_s for each in draws]
-        cpu = [each.num_ids / each.cpu_s for each in draws]
-        ratios = [
-            statistics.median(own / (other.num_ids / seconds(other)) for own, other in pairs)
-            for pairs, seconds in (
-                (list(zip(wall, defaults, strict=True)), lambda draw: draw.wall_s),
-                (list(zip(cpu, defaults, strict=True)), lambda draw: draw.cpu_s),
-            )
-        ]
+        wall, cpu = _rates(draws)
+        ratios = [_median_ratio(wall, default_wall), _median_ratio(cpu, default_cpu)]
         is_legal = "yes" if all(each.is_legal for each in draws) else "no"
         lines.append(
             f"| {name} | {statistics.median(wall):,.0f} | {ratios[0]:.2f} | "
             f"{statistics.median(cpu):,.0f} | {ratios[1]:.2f} | {is_legal} |"
         )
     return "\n".join(lines)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
