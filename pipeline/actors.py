@@ -1,7 +1,7 @@
 """The engine's actors: the encoder and the committer.
 
 Thin shells around the encode stage and the committer, which know nothing of the engine; nothing
-here imports Ray either. Nor torch: the committer and Ray Data's coordinator load this module too.
+here imports Ray either. Nor torch: the committer loads this module too.
 """
 
 from __future__ import annotations
@@ -105,15 +105,19 @@ class Encoder:
     """The encode stage as an actor: turns clips into tokens, passes unit ends through."""
 
     def __init__(self, target: CommitTarget, config: EncodeConfig, use_gpu: bool) -> None:
+        self._batch_size = config.batch_size
         self._stage = config.stage(target.open().tokenizer_files(), use_gpu=use_gpu)
         self._stage.setup()
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Takes one batch of messages."""
+        """Takes messages of any kinds; all batches are full but for the last one."""
         records = list(table_to_records(table))
-        ends = [record for record in records if isinstance(record, UnitEnd)]
+        results: list[TokenizedClip | UnitEnd] = []
         clips = [record for record in records if isinstance(record, Clip)]
-        return records_to_table([*self._stage.process(clips), *ends])
+        for first in range(0, len(clips), self._batch_size):
+            results += self._stage.process(clips[first : first + self._batch_size])
+        results += [record for record in records if isinstance(record, UnitEnd)]
+        return records_to_table(results)
 
 
 class StreamCommitter:
@@ -132,7 +136,7 @@ class StreamCommitter:
         self._is_finished = False
         self._lock = threading.Lock()  # `consume` and `finish` run in threads of their own
 
-    def consume(self, stream: ray.data.DataIterator) -> StreamResult:
+    def consume(self, stream: ray.data.Dataset) -> StreamResult:
         """Commits the whole stream; however it ends, what is complete is committed.
 
         Raises:

@@ -13,7 +13,7 @@ What happens when something dies (what was committed is never touched by any of 
 * an encoder: Ray Data starts it again and repeats its batch.
 * a node: the same for everything that ran or lay there. These repetitions have no limit, since
   nodes come and go for months; what only repeats itself ends by `engine.no_progress_timeout_s`.
-* the committer or Ray Data's coordinator (both live on the driver's node): the run goes on by
+* the committer (it lives on the driver's node, and Ray Data is driven from it): the run goes on by
   itself with the videos that the dataset lacks, `engine.max_restarts` times.
 * the driver or its node: the same command continues.
 """
@@ -71,6 +71,7 @@ logger = logging.getLogger(__name__)
 
 PROGRESS_INTERVAL_S = 5.0
 MAX_DECODE_BLOCKS = 10_000  # Ray Data plans this many decode tasks without effort
+BATCHES_PER_CALL = 4  # so many full batches for an encoder at one time, where there is enough work
 _LAST_COMMIT_TIMEOUT_S = 300.0
 _RESTART_PAUSE_S = 2.0
 
@@ -178,17 +179,28 @@ def decode_on_ray(
     # Dealt out like cards: the parts of a long video go to different tasks.
     num_blocks = min(len(units), MAX_DECODE_BLOCKS)
     tables = [records_to_table(units[first::num_blocks]) for first in range(num_blocks)]
-    # `from_arrow` would start a task, and first a worker, for every table to count its rows.
-    return ray.data.from_blocks(tables).map_batches(
-        functools.partial(decode_units, decode),
-        batch_format="pyarrow",
-        batch_size=1,
-        num_cpus=engine.num_cpus_per_decode_task,
-        # Encoders reserve none: Ray Data fuses stages of equal demands, and decoding would then
-        # happen inside the encoder's process, one after the other.
-        memory=engine.memory_bytes_per_decode_task,
-        compute=ray.data.TaskPoolStrategy(size=engine.num_decode_tasks),
-    )
+    with ray.data.DataContext.current(_execution_context(decode.table_bytes)):
+        # `from_arrow` would start a task, and first a worker, for every table to count its rows.
+        return ray.data.from_blocks(tables).map_batches(
+            functools.partial(decode_units, decode),
+            batch_format="pyarrow",
+            batch_size=1,
+            num_cpus=engine.num_cpus_per_decode_task,
+            # Encoders reserve none: Ray Data fuses stages of equal demands, and decoding would
+            # then happen inside the encoder's process, one after the other.
+            memory=engine.memory_bytes_per_decode_task,
+            compute=ray.data.TaskPoolStrategy(size=engine.num_decode_tasks),
+        )
+
+
+def _execution_context(table_bytes: int) -> ray.data.DataContext:
+    """How Ray Data executes a run; what the caller's process has set otherwise stays."""
+    context = ray.data.DataContext.get_current().copy()
+    # What a decode task yields is a block at once. Ray Data would gather 128 MiB: encoders would
+    # wait for hundreds of clips, and the task would hold them twice.
+    context.target_max_block_size = table_bytes
+    context.memory_usage_poll_interval_s = None  # a thread per task, for a figure nobody reads
+    return context
 
 
 def run_on_ray(
@@ -273,10 +285,9 @@ class _Run:
 
     def _attempt(self, wave: list[WorkUnit], num_before: int) -> StreamResult:
         """Runs one wave in a Ray Data execution and a committer of its own."""
-        (stream,) = self._tokens(wave).streaming_split(1)
         committer = self._start_committer()
         try:
-            return self._watch(committer, committer.consume.remote(stream), num_before)
+            return self._watch(committer, committer.consume.remote(self._tokens(wave)), num_before)
         except (KeyboardInterrupt, SystemExit):
             logger.info("stopping: what is finished is committed first; once more stops at once")
             _commit_finished(committer)
@@ -295,7 +306,7 @@ class _Run:
             Encoder,
             fn_constructor_args=(self._target, config, num_gpus > 0),
             batch_format="pyarrow",
-            batch_size=config.batch_size,
+            batch_size=BATCHES_PER_CALL * config.batch_size,
             num_cpus=config.num_cpus_per_actor,
             num_gpus=num_gpus,
             compute=ray.data.ActorPoolStrategy(size=config.num_actors),

@@ -32,7 +32,7 @@ SYSTEM_CONFIG = {
     "health_check_failure_threshold": 3,
 }
 WORKERS = ("ray::IDLE", "ray::MapBatches(decode_units)")
-ACTORS = ("ray::MapWorker", "ray::StreamCommitter", "ray::SplitCoordinator")
+ACTORS = ("ray::MapWorker", "ray::StreamCommitter")
 KINDS = ("driver", "actor", "raylet", "worker")
 
 
