@@ -23,7 +23,7 @@ from pipeline.errors import PipelineError
 from sweettok import Lexicon, SweetTok
 from sweettok.errors import SweetTokError
 from sweettok.lexicon import builtin_lexicons
-from sweettok.persistence import MANIFEST_FILE
+from sweettok.tokenizer_manifest import MANIFEST_FILE
 
 MAX_NEIGHBOURS = 1000
 

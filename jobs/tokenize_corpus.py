@@ -36,7 +36,9 @@ FLAGS = (
 
 def main(config: TokenizeConfig) -> None:
     """Tokenizes and prints the account of all inputs."""
-    print(*tokenize_corpus(config).lines(), sep="\n")
+    summary = tokenize_corpus(config)
+    print(*summary.lines(), sep="\n", flush=True)
+    summary.check_quarantine(config.quarantine_budget)
 
 
 if __name__ == "__main__":

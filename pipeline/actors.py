@@ -40,10 +40,6 @@ class CommitTarget:
         """The dataset as it is now."""
         return TokenDataset.open(self.dataset_uri, storage=self.storage)
 
-    def committer(self) -> Committer:
-        """A committer of this run."""
-        return Committer(self.open(), self.run_id, self.commit)
-
 
 @dataclass(frozen=True)
 class Progress:
@@ -105,23 +101,21 @@ class Encoder:
     """The encode stage as an actor: turns clips into tokens, passes unit ends through."""
 
     def __init__(self, target: CommitTarget, config: EncodeConfig, use_gpu: bool) -> None:
-        self._batch_size = config.batch_size
         self._stage = config.stage(target.open().tokenizer_files(), use_gpu=use_gpu)
         self._stage.setup()
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Takes messages of any kinds; all batches are full but for the last one."""
+        """Takes messages of any kinds; several threads may call at one time."""
         records = list(table_to_records(table))
-        results: list[TokenizedClip | UnitEnd] = []
+        ends = [record for record in records if isinstance(record, UnitEnd)]
         clips = [record for record in records if isinstance(record, Clip)]
-        for first in range(0, len(clips), self._batch_size):
-            results += self._stage.process(clips[first : first + self._batch_size])
-        results += [record for record in records if isinstance(record, UnitEnd)]
-        return records_to_table(results)
+        return records_to_table([*self._stage.process(clips), *ends])
 
 
 class StreamCommitter:
-    """Feeds the token stream to a committer, away from the driver; answers while it works.
+    """Feeds streams of tokens to a committer, away from the driver; answers while it works.
+
+    Ray Data is driven from here too, for it runs where a stream is read.
 
     Args:
         target: Where to commit.
@@ -129,19 +123,28 @@ class StreamCommitter:
     """
 
     def __init__(self, target: CommitTarget, limit: QuarantineLimit) -> None:
-        self._committer = target.committer()
+        self._target = target
+        self._dataset = target.open()  # what it knows of the table serves all streams
         self._limit = limit
+        self._lock = threading.Lock()  # `consume` and `finish` run in threads of their own
+        self._begin()
+
+    def _begin(self) -> None:
+        self._committer = Committer(self._dataset, self._target.run_id, self._target.commit)
         self._num_clips = self._num_units = 0
         self._flow = TokenFlow()
         self._is_finished = False
-        self._lock = threading.Lock()  # `consume` and `finish` run in threads of their own
 
     def consume(self, stream: ray.data.Dataset) -> StreamResult:
-        """Commits the whole stream; however it ends, what is complete is committed.
+        """Commits a whole stream; however it ends, what is complete is committed.
+
+        To be called again for the next stream.
 
         Raises:
             PipelineError: Too many videos are quarantined, or a commit fails.
         """
+        with self._lock:
+            self._begin()
         try:
             for table in stream.iter_batches(batch_size=None, batch_format="pyarrow"):
                 self._note_arrival(table)

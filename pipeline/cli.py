@@ -1,8 +1,7 @@
 """What all jobs share: arguments, configuration, logging, one readable line per failure.
 
 A job is a script of a few lines: it names its config class and the function that does the work.
-Exit codes: 0 done, 1 the job failed, 2 the arguments or the configuration are wrong, 3 the dataset
-was written by another tokenizer, 130 interrupted.
+What its exit code says is in `pipeline.exit_codes`.
 """
 
 from __future__ import annotations
@@ -20,9 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.errors import LineageError, PipelineError
+from pipeline.errors import PipelineError
+from pipeline.exit_codes import ExitCode, exit_code_lines
+from pipeline.termination import terminated_like_interrupted
 from sweettok.errors import ConfigError, SweetTokError
 from sweettok.strict_config import StrictConfig, load_config
+from sweettok.uri_secrets import redacted
 
 ConfigT = TypeVar("ConfigT", bound=StrictConfig)
 
@@ -37,6 +39,7 @@ class Flag:
         help: What it does, for `--help`.
         choices: The values it may have; any if empty.
         is_list: It takes several values, separated by commas; alone it means ["all"].
+        constant: The value, in YAML, that it stands for, if it takes none.
     """
 
     name: str
@@ -44,9 +47,15 @@ class Flag:
     help: str
     choices: tuple[str, ...] = ()
     is_list: bool = False
+    constant: str | None = None
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
         """Adds the argument."""
+        if self.constant is not None:
+            parser.add_argument(
+                self.name, dest=self.key, help=self.help, action="store_const", const=self.constant
+            )
+            return
         options: dict[str, Any] = {"choices": self.choices} if self.choices else {}
         if self.is_list:
             options |= {"nargs": "?", "const": "all"}
@@ -55,14 +64,12 @@ class Flag:
 
     def override(self, text: str) -> str:
         """The override that `text` on the command line stands for."""
+        if self.constant is not None:
+            return f"{self.key}={self.constant}"
         value = [part.strip() for part in text.split(",")] if self.is_list else text
         return f"{self.key}={json.dumps(value)}"
 
 
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_LINEAGE = 3
-EXIT_INTERRUPTED = 130
 _LONGEST_EXIT_S = 60.0
 
 
@@ -89,38 +96,46 @@ def run_job(
     for flag in flags:
         flag.add_to(parser)
     options = parser.parse_args(arguments)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
-    )
+    _start_log()
     try:
         given = {flag: getattr(options, flag.key) for flag in flags}
         overrides = [flag.override(text) for flag, text in given.items() if text is not None]
         config = load_config(config_class, options.config, [*overrides, *options.set])
         if options.print_config:
             sys.stdout.write(config.to_yaml())
-            return 0
-        work(config)
-    except ConfigError as error:
-        return _fail(parser, error, EXIT_USAGE)
-    except LineageError as error:
-        return _fail(parser, error, EXIT_LINEAGE)
-    except (PipelineError, SweetTokError, OSError) as error:
-        return _fail(parser, error, EXIT_FAILED)
+            return ExitCode.DONE
+        with terminated_like_interrupted():
+            work(config)
+    except (ConfigError, PipelineError, SweetTokError, OSError) as error:
+        return _fail(parser, error, ExitCode.of(error))
     except KeyboardInterrupt:
         sys.stderr.write(f"{parser.prog}: interrupted; the same command continues\n")
         sys.stderr.flush()
         sys.stdout.flush()
         # Threads that wait for Ray would turn an orderly exit into a crash with another code; Ray's
         # own processes end with this one.
-        os._exit(EXIT_INTERRUPTED)
-    return 0
+        os._exit(ExitCode.INTERRUPTED)
+    return ExitCode.DONE
+
+
+class RedactingFormatter(logging.Formatter):
+    """Writes log lines, tracebacks included, without the credentials that they may hold."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, with every credential replaced."""
+        return redacted(super().format(record))
+
+
+def _start_log() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def _parser(description: str, example: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=description,
-        epilog=f"example:\n  {example}\n\nexit codes: 0 done, 1 failed, 2 wrong arguments or "
-        "configuration,\n  3 the dataset belongs to another tokenizer, 130 interrupted",
+        epilog="\n".join(["example:", f"  {example}", "", "exit codes:", *exit_code_lines()]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -142,7 +157,7 @@ def _parser(description: str, example: str) -> argparse.ArgumentParser:
 
 
 def _fail(parser: argparse.ArgumentParser, error: Exception, exit_code: int) -> int:
-    sys.stderr.write(f"{parser.prog}: {error}\n")
+    sys.stderr.write(redacted(f"{parser.prog}: {error}\n"))
     atexit.register(_end_soon, exit_code)  # runs before the handlers that were there already
     return exit_code
 

@@ -7,7 +7,7 @@ of `num_frames` samples then start every `hop_frames` samples.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, overload
 
@@ -158,9 +158,15 @@ def plan_windows(
     return ClipPlan(samples, starts, num_frames, frame_times_s, end_s)
 
 
+def new_clip(shape: tuple[int, ...]) -> UInt8[np.ndarray, "num_frames height width 3"]:
+    """Ordinary memory for a clip."""
+    return np.empty(shape, np.uint8)
+
+
 def gather_clips(
     frames: Iterable[tuple[int, UInt8[np.ndarray, "height width 3"]]],
     windows: Iterable[ClipWindow],
+    new_clip: Callable[[tuple[int, ...]], np.ndarray] = new_clip,
 ) -> Iterator[tuple[ClipWindow, UInt8[np.ndarray, "num_frames height width 3"]]]:
     """Gathers decoded frames into clips while they pass by once.
 
@@ -170,13 +176,14 @@ def gather_clips(
     Args:
         frames: (index, pixels) in increasing order, holding at least `needed_frames(windows)`.
         windows: As `plan_windows` returns them.
+        new_clip: Gives the uint8 memory of a clip of a shape; it is filled before it is yielded.
     """
     waiting = iter(windows)
     following = next(waiting, None)
     open_clips: deque[tuple[ClipWindow, np.ndarray]] = deque()
     for index, pixels in frames:
         while following is not None and following.frame_indices[0] <= index:
-            clip = np.empty((len(following.frame_indices), *pixels.shape), np.uint8)
+            clip = new_clip((len(following.frame_indices), *pixels.shape))
             open_clips.append((following, clip))
             following = next(waiting, None)
         for window, clip in open_clips:

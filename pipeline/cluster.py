@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections import Counter
 
 import pydantic
 import ray
 import ray.data
 from ray.exceptions import AuthenticationError
 
+from pipeline.cluster_plan import NodeShape
 from pipeline.errors import PipelineError
+from pipeline.termination import own_handler_kept
 from sweettok.strict_config import StrictConfig
 
 logger = logging.getLogger(__name__)
@@ -63,10 +66,11 @@ def connect(config: ClusterConfig) -> None:
     context.print_on_execution_start = False
     for chatty in ("ray.data", "ray._private.authentication"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    if address:
-        _join(address)
-    else:
-        _start(config)
+    with own_handler_kept():
+        if address:
+            _join(address)
+        else:
+            _start(config)
     resources = ray.cluster_resources()
     logger.info(
         "Ray %s: %s, %g CPUs, %g GPUs, %d node(s)",
@@ -109,6 +113,22 @@ def check_own_node() -> None:
             "the Ray node of this process has died, and with it the run; what was committed "
             "stays. Start the node again, then run the same command: it continues"
         )
+
+
+def connected_nodes() -> tuple[NodeShape, ...]:
+    """The living nodes of the connected cluster that have cores, alike ones together."""
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    shapes = Counter((each.get("CPU", 0.0), each.get("GPU", 0.0)) for each in resources)
+    return tuple(
+        NodeShape(num_cpus=num_cpus, num_gpus=num_gpus, num_nodes=count)
+        for (num_cpus, num_gpus), count in sorted(shapes.items(), reverse=True)
+        if num_cpus
+    )
+
+
+def resources() -> dict[str, float]:
+    """What the connected cluster has in all: "CPU", "GPU", "memory" in bytes and others."""
+    return {name: float(number) for name, number in ray.cluster_resources().items()}
 
 
 def has_gpu() -> bool:

@@ -5,6 +5,7 @@ On its own, so that a worker that only decodes loads neither torch nor the datas
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,7 +16,12 @@ from pipeline.decoding.cutting import CutSettings
 from pipeline.decoding.stage import DecodeStage
 from pipeline.records import Clip, UnitEnd, WorkUnit
 from pipeline.storage import StorageConfig
-from pipeline.transport import records_to_table, table_to_records
+from pipeline.transport import TablePacker, table_to_records
+
+LEAST_CLIPS = 8
+"""Every table is an object that the engine handles: hundreds a second would keep it busy."""
+
+LARGEST_BLOCK_BYTES = 64 * 2**20
 
 
 class UnitDecoder(Protocol):
@@ -38,12 +44,19 @@ class DecodeSpec:
     Attributes:
         settings: What to cut from a file.
         storage: How to reach the files.
-        table_bytes: Clips are handed on in tables of about this many bytes of pixels.
+        table_bytes: Clips are handed on in tables of so many bytes of pixels, or a clip more; of
+            `LEAST_CLIPS` clips where these are large.
     """
 
     settings: CutSettings
     storage: StorageConfig
-    table_bytes: int = 16 * 2**20
+    table_bytes: int = 4 * 2**20
+
+    @property
+    def block_bytes(self) -> int:
+        """Pixels of a table, in bytes: fewer, larger ones for clips of several megabytes each."""
+        several_clips = min(LEAST_CLIPS * self.settings.clip_bytes, LARGEST_BLOCK_BYTES)
+        return max(self.table_bytes, several_clips)
 
     def stage(self) -> UnitDecoder:
         """The stage, not set up yet."""
@@ -56,26 +69,24 @@ class DecodeSpec:
 def decode_units(spec: DecodeSpec, table: pa.Table) -> Iterator[pa.Table]:
     """A decode task: a table of units goes in, tables of their clips and ends come out."""
     stage = _decode_stage(spec)
-    waiting: list[Clip | UnitEnd] = []
-    waiting_bytes = 0
+    packer = TablePacker(spec.block_bytes)
     for unit in table_to_records(table):
         assert isinstance(unit, WorkUnit)
         for record in stage.process(unit):
-            waiting.append(record)
-            waiting_bytes += record.frames.nbytes if isinstance(record, Clip) else 0
-            if waiting_bytes >= spec.table_bytes:
-                yield records_to_table(waiting)
-                waiting, waiting_bytes = [], 0
-    if waiting:
-        yield records_to_table(waiting)
+            packer.add(record)
+            if packer.is_full:
+                yield packer.take()
+    if len(packer):
+        yield packer.take()
 
 
-_STAGE_OF_THIS_PROCESS: dict[str, UnitDecoder] = {}
+_STAGE_OF_THIS_PROCESS: dict[tuple[str, str | None], UnitDecoder] = {}
 
 
 def _decode_stage(spec: DecodeSpec) -> UnitDecoder:
     """The stage of this worker process, kept between tasks with its decoding child."""
-    key = repr(spec)
+    # A task with a share of a GPU may get another one than the last task in this process had.
+    key = (repr(spec), os.environ.get("CUDA_VISIBLE_DEVICES"))
     if key not in _STAGE_OF_THIS_PROCESS:
         for stage in _STAGE_OF_THIS_PROCESS.values():
             stage.close()

@@ -97,7 +97,8 @@ class DecodingMeasurement:
         num_frames: Frames of the file.
         wall_s, cpu_s: Seconds of each round, of all processes that took part.
         cpu_share_of_ffmpeg: Frames per CPU second over those of FFmpeg's own program, which
-            decodes and scales with one thread; None without it.
+            decodes and scales with one thread, round by round; None without it.
+        peak_bytes: Largest resident memory of the decoding child; 0 where there is none.
     """
 
     video: str
@@ -106,6 +107,7 @@ class DecodingMeasurement:
     wall_s: tuple[float, ...]
     cpu_s: tuple[float, ...]
     cpu_share_of_ffmpeg: float | None = None
+    peak_bytes: int = 0
 
     @property
     def frames_per_cpu_s(self) -> float:
@@ -135,14 +137,15 @@ class DecodingReport:
     def table(self) -> str:
         """A Markdown table, then a line for all that was left out."""
         lines = [
-            "| file | way | frames / CPU s | frames / s | of FFmpeg's own |",
-            "|---|---|---:|---:|---:|",
+            "| file | way | frames / CPU s | frames / s | of FFmpeg's own | child's peak, MiB |",
+            "|---|---|---:|---:|---:|---:|",
         ]
         for it in self.measurements:
             share = "" if it.cpu_share_of_ffmpeg is None else f"{it.cpu_share_of_ffmpeg:.2f}"
+            peak = f"{it.peak_bytes / 2**20:,.0f}" if it.peak_bytes else ""
             lines.append(
                 f"| {it.video} | {it.way} | {it.frames_per_cpu_s:,.0f} | "
-                f"{it.frames_per_wall_s:,.0f} | {share} |"
+                f"{it.frames_per_wall_s:,.0f} | {share} | {peak} |"
             )
         return "\n".join([*lines, *(f"left out: {what}" for what in self.left_out)])
 
@@ -220,17 +223,21 @@ def _measure(
                 left_out[f"{video.name}, {way.name}: {error}"] = None
                 del usages[way.name]
     own = usages.get(FFMPEG_SCALE)
-    own_cpu_s = statistics.median(usage.cpu_s for usage in own) if own else None
-    return [_measurement(video, name, taken, own_cpu_s) for name, taken in usages.items()]
+    return [_measurement(video, name, taken, own) for name, taken in usages.items()]
 
 
 def _measurement(
-    video: BenchmarkVideo, way: str, usages: Sequence[Usage], own_cpu_s: float | None
+    video: BenchmarkVideo, way: str, usages: Sequence[Usage], own: Sequence[Usage] | None
 ) -> DecodingMeasurement:
-    cpu_s = tuple(usage.cpu_s for usage in usages)
-    share = own_cpu_s / statistics.median(cpu_s) if own_cpu_s else None
+    shares = [theirs.cpu_s / usage.cpu_s for theirs, usage in zip(own or [], usages, strict=False)]
     return DecodingMeasurement(
-        video.name, way, video.num_frames, tuple(usage.wall_s for usage in usages), cpu_s, share
+        video.name,
+        way,
+        video.num_frames,
+        wall_s=tuple(usage.wall_s for usage in usages),
+        cpu_s=tuple(usage.cpu_s for usage in usages),
+        cpu_share_of_ffmpeg=statistics.median(shares) if shares else None,
+        peak_bytes=max(usage.peak_bytes for usage in usages),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import resource
 import subprocess
 import time
@@ -37,10 +38,12 @@ class Usage:
     Attributes:
         wall_s: Seconds.
         cpu_s: CPU seconds of all processes that took part.
+        peak_bytes: Largest resident memory of the decoding child; 0 where there is none.
     """
 
     wall_s: float
     cpu_s: float
+    peak_bytes: int = 0
 
 
 class DecodingWay(Protocol):
@@ -179,7 +182,8 @@ class LibraryWay:
         start_s, start_cpu_s = time.perf_counter(), _cpu_s(cutter)
         for _ in cutter.cut(self.decoder, path):
             pass
-        return Usage(time.perf_counter() - start_s, _cpu_s(cutter) - start_cpu_s)
+        wall_s, cpu_s = time.perf_counter() - start_s, _cpu_s(cutter) - start_cpu_s
+        return Usage(wall_s, cpu_s, _peak_bytes(cutter))
 
     def _cutter(self) -> IsolatedCutter | InProcessCutter:
         settings = CutSettings(
@@ -204,12 +208,23 @@ def _threads(count: int) -> str:
 def _cpu_s(cutter: FileCutter) -> float:
     """CPU seconds of this process and of the cutter's child."""
     own_s = time.process_time()
-    pid = cutter.child_pid if isinstance(cutter, IsolatedCutter) else None
+    pid = _child_pid(cutter)
     if pid is None:
         return own_s
     # Behind the name in parentheses, which may hold blanks: fields 14 and 15 of proc(5).
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return own_s + (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _peak_bytes(cutter: FileCutter) -> int:
+    pid = _child_pid(cutter)
+    status = "" if pid is None else Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"VmHWM:\s*(\d+) kB", status)
+    return int(found[1]) * 1024 if found else 0
+
+
+def _child_pid(cutter: FileCutter) -> int | None:
+    return cutter.child_pid if isinstance(cutter, IsolatedCutter) else None
 
 
 def _ended_children_cpu_s() -> float:

@@ -15,7 +15,8 @@ import pydantic
 from pipeline.records import Clip, TokenizedClip
 from sweettok.strict_config import StrictConfig
 
-_BATCHED = ", batched"
+_BATCHED, _COMPILED = "batched", "compiled"
+_CALLS_OF_GPU_ENCODER = 3  # of several batches each: one computed, one in line, one unpacked
 
 
 class ClipEncoder(Protocol):
@@ -38,8 +39,9 @@ class EncodeConfig(StrictConfig):
         batch_size: Clips per forward pass.
         num_actors: Encoder processes of the whole run; with GPUs, one per GPU share.
         num_cpus_per_actor: CPU cores (and torch threads) of each encoder.
-        num_gpus_per_actor: GPU share of each encoder; 0 encodes on the CPU, null takes one GPU
-            when the cluster has any.
+        num_gpus_per_actor: GPU share of each encoder, at most one GPU; 0 encodes on the CPU, null
+            takes one GPU when the cluster has any. With a fraction, several encoders share a GPU:
+            each is kept to that share of its memory.
         precision: "fp32", or "bf16" (autocast, GPU only). Part of the dataset's lineage: a near
             tie between two words can fall differently in another precision.
         batch_invariant: Whether an encoder on a CPU computes each clip alone, so that its ids
@@ -53,15 +55,31 @@ class EncodeConfig(StrictConfig):
     batch_size: int = pydantic.Field(default=8, ge=1)
     num_actors: int = pydantic.Field(default=1, ge=1)
     num_cpus_per_actor: float = pydantic.Field(default=1, gt=0)
-    num_gpus_per_actor: float | None = pydantic.Field(default=None, ge=0)
+    num_gpus_per_actor: float | None = pydantic.Field(default=None, ge=0, le=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     batch_invariant: bool = True
+    compiled: bool = False
     psnr_fraction: float = pydantic.Field(default=0.01, ge=0, le=1)
 
     @property
     def arithmetic(self) -> str:
-        """What decides near ties between two words, for the lineage: "fp32" or "fp32, batched"."""
-        return self.precision if self.batch_invariant else f"{self.precision}{_BATCHED}"
+        """What decides near ties between two words, for the lineage: "fp32", "fp32, batched" …"""
+        marks = {_BATCHED: not self.batch_invariant, _COMPILED: self.compiled}
+        return ", ".join([self.precision, *(mark for mark, is_set in marks.items() if is_set)])
+
+    def num_gpus(self, *, has_gpu: bool) -> float:
+        """GPU share of each encoder, on a cluster or machine that has a GPU or none."""
+        if self.num_gpus_per_actor is None:
+            return 1.0 if has_gpu else 0.0
+        return self.num_gpus_per_actor
+
+    def num_concurrent_calls(self, *, use_gpu: bool) -> int:
+        """How many threads should call an encoder's `process` at one time.
+
+        On a GPU so many that the next batches are there before one call's last batch is done; on
+        a CPU one, since more would take the cores that it computes with.
+        """
+        return _CALLS_OF_GPU_ENCODER if use_gpu else 1
 
     def stage(self, tokenizer_directory: str | Path, *, use_gpu: bool = False) -> ClipEncoder:
         """The stage with these settings, not set up yet."""
@@ -72,6 +90,10 @@ class EncodeConfig(StrictConfig):
     @classmethod
     def from_arithmetic(cls, arithmetic: str, **settings: Any) -> Self:
         """The config whose `arithmetic` is the one given; `settings` are its other fields."""
-        precision = arithmetic.removesuffix(_BATCHED)
-        values = {"precision": precision, "batch_invariant": precision == arithmetic}
+        precision, *marks = arithmetic.split(", ")
+        values = {
+            "precision": precision,
+            "batch_invariant": _BATCHED not in marks,
+            "compiled": _COMPILED in marks,
+        }
         return cls.from_mapping(settings | values, origin="lineage")

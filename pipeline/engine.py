@@ -43,10 +43,8 @@ from pipeline.actors import (
 )
 from pipeline.cluster import check_own_node, check_room, has_gpu
 from pipeline.dataset import CommitSummary, Committer
-from pipeline.decode_task import DecodeSpec, decode_units
-from pipeline.decoding.stage import DecodeStage
-from pipeline.encode_config import EncodeConfig
-from pipeline.encoding import EncodeStage
+from pipeline.decode_task import DecodeSpec, UnitDecoder, decode_units
+from pipeline.encode_config import ClipEncoder, EncodeConfig
 from pipeline.errors import PipelineError
 from pipeline.quarantine_limit import QuarantineLimit
 from pipeline.records import Clip, TokenizedClip, UnitEnd, WorkUnit
@@ -138,8 +136,8 @@ Units: TypeAlias = Sequence[WorkUnit] | UnitSource
 
 def run_in_process(
     units: Iterable[WorkUnit],
-    decode: DecodeStage,
-    encode: EncodeStage,
+    decode: UnitDecoder,
+    encode: ClipEncoder,
     committer: Committer,
     *,
     batch_size: int,
@@ -158,7 +156,7 @@ def run_in_process(
 
 
 def _encode_stream(
-    records: Iterable[Clip | UnitEnd], encode: EncodeStage, batch_size: int
+    records: Iterable[Clip | UnitEnd], encode: ClipEncoder, batch_size: int
 ) -> Iterator[TokenizedClip | UnitEnd]:
     batch: list[Clip] = []
     for record in records:
@@ -179,13 +177,14 @@ def decode_on_ray(
     # Dealt out like cards: the parts of a long video go to different tasks.
     num_blocks = min(len(units), MAX_DECODE_BLOCKS)
     tables = [records_to_table(units[first::num_blocks]) for first in range(num_blocks)]
-    with ray.data.DataContext.current(_execution_context(decode.table_bytes)):
+    with ray.data.DataContext.current(_execution_context(decode.block_bytes)):
         # `from_arrow` would start a task, and first a worker, for every table to count its rows.
         return ray.data.from_blocks(tables).map_batches(
             functools.partial(decode_units, decode),
             batch_format="pyarrow",
             batch_size=1,
             num_cpus=engine.num_cpus_per_decode_task,
+            num_gpus=decode.settings.decode.num_gpus or None,
             # Encoders reserve none: Ray Data fuses stages of equal demands, and decoding would
             # then happen inside the encoder's process, one after the other.
             memory=engine.memory_bytes_per_decode_task,
@@ -193,12 +192,12 @@ def decode_on_ray(
         )
 
 
-def _execution_context(table_bytes: int) -> ray.data.DataContext:
+def _execution_context(block_bytes: int) -> ray.data.DataContext:
     """How Ray Data executes a run; what the caller's process has set otherwise stays."""
     context = ray.data.DataContext.get_current().copy()
     # What a decode task yields is a block at once. Ray Data would gather 128 MiB: encoders would
     # wait for hundreds of clips, and the task would hold them twice.
-    context.target_max_block_size = table_bytes
+    context.target_max_block_size = block_bytes
     context.memory_usage_poll_interval_s = None  # a thread per task, for a figure nobody reads
     return context
 
@@ -230,9 +229,17 @@ def run_on_ray(
         encode.num_actors * encode.num_cpus_per_actor + engine.num_cpus_per_decode_task,
         "lower encode.num_actors or encode.num_cpus_per_actor (fractions are fine)",
     )
+    check_room(
+        encode.num_actors * encode.num_gpus(has_gpu=has_gpu()) + decode.settings.decode.num_gpus,
+        "lower encode.num_actors or encode.num_gpus_per_actor (fractions leave room to decode)",
+        resource="GPU",
+    )
     run = _Run(len(units), decode, encode, engine, target)
-    for start in range(0, len(units), engine.units_per_wave):
-        run.finish(_slice(units, start, engine.units_per_wave), num_before=start)
+    try:
+        for start in range(0, len(units), engine.units_per_wave):
+            run.finish(_slice(units, start, engine.units_per_wave), num_before=start)
+    finally:
+        run.close()
     return run.result()
 
 
@@ -256,6 +263,7 @@ class _Run:
         self._committed = CommitSummary()
         self._flow = TokenFlow()
         self._was_lost = False
+        self._committer: Any = None  # serves all waves: it knows every row of the table
 
     def finish(self, wave: list[WorkUnit], num_before: int) -> None:
         """Brings the units of `wave` into the dataset, whatever is lost on the way."""
@@ -269,12 +277,19 @@ class _Run:
                 if not is_loss(error):
                     raise as_pipeline_error(error) from error
                 what = loss(error)
+            self.close()
             check_own_node()
             self._was_lost = True
             left = unfinished_units(wave, self._target.open(), self._target.run_id)
             num_failures = 1 if len(left) < len(wave) else num_failures + 1
             wave = left
             self._go_on_or_give_up(what, num_failures, len(wave))
+
+    def close(self) -> None:
+        """Ends the committer, and with it what Ray Data still does for it; safe to call twice."""
+        committer, self._committer = self._committer, None
+        if committer is not None:
+            ray.kill(committer)
 
     def result(self) -> EngineResult:
         """What the run gave; after a loss, counted in the dataset itself."""
@@ -284,23 +299,20 @@ class _Run:
         return EngineResult(committed, self._flow.steady_clips_per_s, self._flow)
 
     def _attempt(self, wave: list[WorkUnit], num_before: int) -> StreamResult:
-        """Runs one wave in a Ray Data execution and a committer of its own."""
-        committer = self._start_committer()
+        """Runs one wave in a Ray Data execution of its own."""
+        committer = self._committer = self._committer or self._start_committer()
         try:
             return self._watch(committer, committer.consume.remote(self._tokens(wave)), num_before)
         except (KeyboardInterrupt, SystemExit):
             logger.info("stopping: what is finished is committed first; once more stops at once")
             _commit_finished(committer)
             raise
-        finally:
-            ray.kill(committer)
 
     def _tokens(self, wave: list[WorkUnit]) -> ray.data.Dataset:
         """The lazy Ray dataset of token and unit-end messages."""
         config = self._encode
-        num_gpus = config.num_gpus_per_actor
-        if num_gpus is None:
-            num_gpus = 1.0 if has_gpu() else 0.0
+        num_gpus = config.num_gpus(has_gpu=has_gpu())
+        num_calls = config.num_concurrent_calls(use_gpu=num_gpus > 0)
         parts = split_units(wave, self._decode.settings.decode.part_bytes)
         return decode_on_ray(parts, self._decode, self._engine).map_batches(
             Encoder,
@@ -309,7 +321,11 @@ class _Run:
             batch_size=BATCHES_PER_CALL * config.batch_size,
             num_cpus=config.num_cpus_per_actor,
             num_gpus=num_gpus,
-            compute=ray.data.ActorPoolStrategy(size=config.num_actors),
+            compute=ray.data.ActorPoolStrategy(
+                size=config.num_actors,
+                max_concurrent_calls_per_actor=num_calls,
+                enable_true_multi_threading=num_calls > 1,
+            ),
         )
 
     def _start_committer(self) -> Any:

@@ -28,6 +28,14 @@ class LineageError(DatasetError):
     """A dataset was written by another tokenizer than the one that wants to append to it."""
 
 
+class DatasetBusyError(DatasetError):
+    """Another refresh holds the dataset, or has taken it over."""
+
+
+class QuarantineLimitError(PipelineError):
+    """More videos were quarantined than a setting allows; what is finished is committed."""
+
+
 class TransientError(PipelineError):
     """A failure that a bounded retry may cure: a reset connection, a throttled store."""
 

@@ -2,7 +2,7 @@
 
 Done before anything heavy starts, from ids and fingerprints alone, so that a second run of the
 same command costs one listing and one small read. The listing passes by in batches; what stays in
-memory are some numbers per video of the dataset, and the units to do.
+memory are 34 bytes per video of the dataset and 16 per unit; the units lie on the local disk.
 """
 
 from __future__ import annotations
@@ -13,26 +13,27 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from jaxtyping import Bool, Int64, UInt8, UInt64
+from jaxtyping import Bool, Int64, UInt64
 
-from pipeline.dataset.token_dataset import STATE_QUARANTINED, STATE_TAKEN_DOWN, STATE_TOKENS
-from pipeline.errors import DatasetError, QuarantineReason
-from pipeline.id_index import (
-    IdIndex,
-    first_occurrences,
-    ids_of_keys,
-    keys_of_digests,
-    keys_of_ids,
+from pipeline.errors import QuarantineReason
+from pipeline.id_index import KeyColumns, ids_of_keys, is_repeated, keys_of_digests
+from pipeline.known_videos import (
+    CHANGED,
+    NEW,
+    QUARANTINED,
+    REPEATED,
+    RETRIED,
+    TAKEN_DOWN,
+    TOKENIZED,
+    KnownVideos,
 )
 from pipeline.records import ListedVideo, fingerprint_digest, video_digest
 from pipeline.sources.batches import batches_of
-from pipeline.unit_table import UNIT_SCHEMA, UnitTable
+from pipeline.unit_table import UNIT_SCHEMA, UnitTable, UnitWriter
 
 logger = logging.getLogger(__name__)
 
 _LOG_EVERY = 1_000_000
-_NEW, _CHANGED, _TOKENIZED, _QUARANTINED, _RETRIED, _TAKEN_DOWN, _REPEATED = range(7)
 _IS_WORK = np.array([True, True, False, False, True, False, False])
 
 
@@ -83,7 +84,7 @@ class Plan:
 
 def plan(
     listing: Iterable[pa.RecordBatch],
-    finished: pa.Table,
+    finished: Iterable[pa.RecordBatch],
     *,
     retry_quarantined: Collection[QuarantineReason] = (),
 ) -> Plan:
@@ -93,11 +94,12 @@ def plan(
 
     Args:
         listing: `pipeline.sources.list_batches(...)`.
-        finished: `TokenDataset.finished_units()`: video_id, video_fingerprint, state, reason.
+        finished: `TokenDataset.finished_units()`.
         retry_quarantined: Work again on unchanged videos that were quarantined for these reasons.
 
     Raises:
-        DatasetError: `finished` holds ids that this pipeline did not make.
+        DatasetError: The dataset cannot be read, or holds ids that this pipeline did not make.
+        PipelineError: The local disk has no room for the units.
     """
     difference = _Difference(finished, retry_quarantined)
     for batch in listing:
@@ -107,7 +109,7 @@ def plan(
 
 def plan_units(
     videos: Iterable[ListedVideo],
-    finished: pa.Table,
+    finished: Iterable[pa.RecordBatch],
     *,
     retry_quarantined: Collection[QuarantineReason] = (),
 ) -> tuple[UnitTable, PlanCounts]:
@@ -119,15 +121,14 @@ def plan_units(
 class _Difference:
     """The comparison, one batch of the listing after the other."""
 
-    def __init__(self, finished: pa.Table, retried: Collection[QuarantineReason]) -> None:
-        self._video_ids = finished["video_id"]
-        self._index = IdIndex(_checked_keys(finished, "video_id"))
-        self._fingerprints = _checked_keys(_with_any_fingerprint(finished), "video_fingerprint")
-        self._kinds = _unchanged_kinds(finished, retried)
-        self._is_listed = np.zeros(finished.num_rows, bool)
+    def __init__(
+        self, finished: Iterable[pa.RecordBatch], retried: Collection[QuarantineReason]
+    ) -> None:
+        self._known = KnownVideos.read(finished, retried)
+        self._is_listed = np.zeros(len(self._known), bool)
         self._totals = np.zeros(len(_IS_WORK), np.int64)
-        self._work: list[pa.RecordBatch] = []
-        self._new_keys: list[UInt64[np.ndarray, "keys half"]] = []
+        self._work = UnitWriter()
+        self._new_keys = KeyColumns()
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Sorts the videos of one batch into kinds and keeps those that are work."""
@@ -142,87 +143,48 @@ class _Difference:
             logger.info("%d videos listed so far", num_listed)
         is_work = _IS_WORK[kinds]
         if is_work.any():
-            self._work.append(_units(batch, keys, fingerprints, is_work))
-            self._new_keys.append(keys[is_work])
+            self._work.add(_units(batch, keys, fingerprints, is_work))
+            self._new_keys.add(keys[is_work])
 
     def plan(self) -> Plan:
         """What the batches so far come to."""
-        units = pa.Table.from_batches(self._work, UNIT_SCHEMA)
         # A video that the dataset lacks may have come in two batches.
-        keys = np.concatenate([np.empty((0, 2), np.uint64), *self._new_keys])
-        is_first = first_occurrences(keys)
-        num_late = len(keys) - int(is_first.sum())
-        if num_late:
-            units = units.filter(pa.array(is_first))
-        is_removed = ~self._is_listed & (self._kinds != _TAKEN_DOWN)
+        is_late = is_repeated(*self._new_keys.take())
+        num_late = int(is_late.sum())
+        is_there = self._known.kinds != TAKEN_DOWN
+        is_removed = ~self._is_listed & is_there
         totals = self._totals.tolist()
         counts = PlanCounts(
             num_listed=sum(totals),
-            num_repeated=totals[_REPEATED] + num_late,
-            num_new=totals[_NEW] - num_late,
-            num_changed=totals[_CHANGED],
-            num_tokenized=totals[_TOKENIZED],
-            num_quarantined=totals[_QUARANTINED] + totals[_RETRIED],
-            num_taken_down=totals[_TAKEN_DOWN],
+            num_repeated=totals[REPEATED] + num_late,
+            num_new=totals[NEW] - num_late,
+            num_changed=totals[CHANGED],
+            num_tokenized=totals[TOKENIZED],
+            num_quarantined=totals[QUARANTINED] + totals[RETRIED],
+            num_taken_down=totals[TAKEN_DOWN],
             num_removed=int(is_removed.sum()),
-            num_finished=int((self._kinds != _TAKEN_DOWN).sum()),
+            num_finished=int(is_there.sum()),
         )
-        return Plan(UnitTable(units), self._video_ids.filter(pa.array(is_removed)), counts)
+        units = self._work.table(without=is_late if num_late else None)
+        return Plan(units, self._known.ids.texts(is_removed), counts)
 
     def _kinds_of(
         self,
         keys: UInt64[np.ndarray, "videos half"],
         fingerprints: UInt64[np.ndarray, "videos half"],
     ) -> Int64[np.ndarray, " videos"]:
-        kinds = np.full(len(keys), _NEW)
-        is_repeated = ~first_occurrences(keys)
-        positions = self._index.positions(keys)
+        kinds = np.full(len(keys), NEW)
+        is_again = is_repeated(keys[:, 0], keys[:, 1])
+        positions = self._known.ids.positions(keys)
         known = np.flatnonzero(positions >= 0)
         at = positions[known]
-        is_same = (self._fingerprints[at] == fingerprints[known]).all(axis=1)
-        is_down = self._kinds[at] == _TAKEN_DOWN
-        kinds[known] = np.where(is_same | is_down, self._kinds[at], _CHANGED)
-        is_repeated[known] |= self._is_listed[at]
+        is_same = self._known.have_fingerprints(at, fingerprints[known])
+        is_down = self._known.kinds[at] == TAKEN_DOWN
+        kinds[known] = np.where(is_same | is_down, self._known.kinds[at], CHANGED)
+        is_again[known] |= self._is_listed[at]
         self._is_listed[at] = True
-        kinds[is_repeated] = _REPEATED
+        kinds[is_again] = REPEATED
         return kinds
-
-
-def _checked_keys(finished: pa.Table, name: str) -> UInt64[np.ndarray, "keys half"]:
-    try:
-        return keys_of_ids(finished[name])
-    except ValueError as error:
-        raise DatasetError(
-            f"column {name} of the dataset: {error}; another program has written to the table: "
-            "restore an earlier version of it"
-        ) from None
-
-
-def _with_any_fingerprint(finished: pa.Table) -> pa.Table:
-    """What was taken down may never have been seen: its fingerprint is empty, and plays no part."""
-    is_down = pc.equal(finished["state"], STATE_TAKEN_DOWN)
-    fingerprints = pc.if_else(is_down, "0" * 32, finished["video_fingerprint"])
-    place = finished.schema.get_field_index("video_fingerprint")
-    return finished.set_column(place, "video_fingerprint", fingerprints)
-
-
-def _unchanged_kinds(
-    finished: pa.Table, retried: Collection[QuarantineReason]
-) -> UInt8[np.ndarray, " videos"]:
-    """What each finished video is, as long as it has not changed."""
-    state = finished["state"]
-    kinds = np.full(finished.num_rows, _TOKENIZED, np.uint8)
-    kinds[_mask(pc.equal(state, STATE_QUARANTINED))] = _QUARANTINED
-    kinds[_mask(pc.equal(state, STATE_TAKEN_DOWN))] = _TAKEN_DOWN
-    reasons = pa.array([reason.value for reason in retried], pa.string())
-    wanted = _mask(pc.is_in(finished["reason"], value_set=reasons))
-    kinds[wanted & (kinds == _QUARANTINED)] = _RETRIED
-    assert _mask(pc.equal(state, STATE_TOKENS)).sum() == (kinds == _TOKENIZED).sum()
-    return kinds
-
-
-def _mask(values: pa.ChunkedArray) -> Bool[np.ndarray, " rows"]:
-    return np.asarray(values.to_numpy(), bool)
 
 
 def _units(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 
 from pipeline.dataset.assembly import CompletedUnit
-from pipeline.errors import PipelineError
+from pipeline.errors import QuarantineLimitError
 
 _NUM_REASONS_SHOWN = 5
 
@@ -53,7 +53,7 @@ class QuarantineLimit:
         """Raises once the share is too large.
 
         Raises:
-            PipelineError: With the most frequent reasons, an example of each, and what to do.
+            QuarantineLimitError: With the most frequent reasons, an example of each, a remedy.
         """
         if self._max_fraction is None or self._num_units < self._min_units:
             return
@@ -61,7 +61,7 @@ class QuarantineLimit:
             return
         top = self._reasons.most_common(_NUM_REASONS_SHOWN)
         lines = "\n".join(f"  {count} {reason}: {self._examples[reason]}" for reason, count in top)
-        raise PipelineError(
+        raise QuarantineLimitError(
             f"{self.num_quarantined} of the first {self._num_units} videos were quarantined, above "
             f"engine.max_quarantine_fraction = {self._max_fraction:g}:\n{lines}\n"
             "What was finished is committed. Correct the cause and run the same command with "

@@ -184,11 +184,12 @@ def _decode_batch(
     model: SweetTok, clips: list[StoredClip]
 ) -> Iterator[tuple[StoredClip, UInt8[np.ndarray, "t h w 3"]]]:
     try:
+        device = next(model.parameters()).device
         tokens = Tokens(
-            torch.cat([clip.tokens.spatial for clip in clips]),
-            torch.cat([clip.tokens.temporal for clip in clips]),
+            torch.cat([clip.tokens.spatial for clip in clips]).to(device),
+            torch.cat([clip.tokens.temporal for clip in clips]).to(device),
         )
-        pixels = video_to_pixels(model.decode(tokens)).numpy()
+        pixels = video_to_pixels(model.decode(tokens)).cpu().numpy()
     except (RuntimeError, ValueError) as error:
         raise DatasetError(
             f"rows {clips[0].clip_id} to {clips[-1].clip_id} cannot be decoded: {error}"

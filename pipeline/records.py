@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -263,6 +264,11 @@ class UnitEnd:
     unit: WorkUnit
     num_clips: int
     quarantine: Quarantine | None = None
+
+
+def plain_fields(record: VideoInfo | ClipWindow) -> dict[str, Any]:
+    """The fields of a record of plain values: `dataclasses.asdict` without its deep copies."""
+    return {name: getattr(record, name) for name in record.__slots__}
 
 
 def clip_id(unit: WorkUnit, window: ClipWindow) -> str:

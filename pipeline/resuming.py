@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pyarrow.compute as pc
 
 from pipeline.dataset import CommitSummary, TokenDataset
+from pipeline.id_index import KeyColumns, is_repeated, keys_of_packed, packed_ids
 from pipeline.records import WorkUnit
 
 
@@ -38,12 +39,15 @@ def committed_by(run_id: str, dataset: TokenDataset, num_units: int) -> CommitSu
         dataset: At its latest version.
         num_units: Units of the run; those without a row of it were finished by another one.
     """
-    clips = dataset.rows(["video_id"], filter=pc.field("run_id") == run_id).read_all()
-    num_videos = pc.count_distinct(clips["video_id"]).as_py()
+    videos, num_clips = KeyColumns(), 0
+    for batch in dataset.rows(["video_id"], filter=pc.field("run_id") == run_id):
+        num_clips += batch.num_rows
+        videos.add(keys_of_packed(packed_ids(batch["video_id"].unique()).combine_chunks()))
+    num_videos = int((~is_repeated(*videos.take())).sum())
     num_quarantined = dataset.quarantine().filter(pc.field("run_id") == run_id).num_rows
     return CommitSummary(
         num_videos=num_videos,
-        num_clips=clips.num_rows,
+        num_clips=num_clips,
         num_quarantined=num_quarantined,
         num_skipped=num_units - num_videos - num_quarantined,
     )

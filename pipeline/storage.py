@@ -23,8 +23,9 @@ from pydantic import Field, field_validator
 
 from pipeline.errors import QuarantineReason, RecordError, SourceError, TransientError
 from pipeline.records import ArchiveMember
+from pipeline.web_access import guarded_client, refused_address
 from sweettok.strict_config import StrictConfig
-from sweettok.uri_secrets import is_secret_name
+from sweettok.uri_secrets import is_secret_name, redacted
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,11 @@ def is_local(uri: str) -> bool:
 def is_s3(uri: str) -> bool:
     """Whether `uri` lies in an S3-compatible store."""
     return uri.partition("://")[0] in _S3_PROTOCOLS
+
+
+def is_web(uri: str) -> bool:
+    """Whether `uri` is the address of a web page."""
+    return uri.startswith(("http://", "https://"))
 
 
 def local_path(uri: str) -> str:
@@ -271,10 +277,10 @@ def typed_read_errors(uri: str) -> Iterator[None]:
     except _driver_errors(uri) as error:
         if "Credentials" in type(error).__name__:
             raise SourceError(
-                f"{uri}: {error}; give credentials through the environment, or set "
+                f"{uri}: {redacted(str(error))}; give credentials through the environment, or set "
                 "source.storage.anonymous for public data"
             ) from error
-        raise TransientError(f"reading failed: {error}") from error
+        raise TransientError(redacted(f"reading failed: {error}")) from error
 
 
 def _driver_errors(uri: str) -> tuple[type[Exception], ...]:
@@ -286,7 +292,10 @@ def _driver_errors(uri: str) -> tuple[type[Exception], ...]:
 
 def _read_failure(error: OSError) -> RecordError | TransientError:
     """What a failed read means: lasting for a missing or forbidden file, else worth a retry."""
-    detail = " ".join((error.strerror or str(error)).split()) or type(error).__name__
+    detail = redacted(" ".join((error.strerror or str(error)).split())) or type(error).__name__
+    refusal = refused_address(error)
+    if refusal is not None:
+        return RecordError(QuarantineReason.PERMISSION, f"not permitted: {refusal}", stage="read")
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return RecordError(QuarantineReason.NOT_FOUND, f"not found: {detail}", stage="read")
     if isinstance(error, PermissionError):
@@ -320,6 +329,8 @@ def _filesystem_options(protocol: str, config: StorageConfig) -> dict[str, Any]:
             # Stores outside the provider's own rarely resolve bucket names as host names.
             options["config_kwargs"] = {"s3": {"addressing_style": "path"}}
         options["client_kwargs"] = client
+    if protocol in ("http", "https"):
+        options["get_client"] = guarded_client
     if config.anonymous:
         options["anon"] = True
     return options

@@ -7,6 +7,7 @@ as planning does, cannot tell the difference.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from pipeline.dataset.schema import TOKEN_SCHEMA
 from pipeline.records import fingerprint_digest, stable_id, video_digest
 from sweettok.geometry import ClipGeometry
 
-_VIDEOS_PER_FILE = 50_000
+ROOT = "s3://corpus"
+"""Where all the videos would be."""
+
+_VIDEOS_PER_FILE = 10_000  # so many of a few clips each fill a file of the usual size
 _NEW_EVERY = 1000
 _TOKENS_PER_CLIP = 8  # planning never reads them
 
@@ -52,12 +56,30 @@ def write_manifest(path: Path, num_videos: int) -> None:
 
 def write_dataset(root: Path, num_videos: int, clips_per_video: int) -> None:
     """Writes a token dataset of all of the manifest's videos but every thousandth."""
-    dataset = TokenDataset.create_or_open(root, _lineage())
+    dataset = TokenDataset.create_or_open(root, synthetic_lineage())
     files = []
     for numbers in _chunks(num_videos):
         done = [number for number in numbers if number % _NEW_EVERY != _NEW_EVERY - 1]
         files.append(dataset.clips.write(_rows(done, clips_per_video)))
     dataset.clips.swap([], files, {"sweettok.run_id": "synthetic"})
+
+
+@cache
+def synthetic_lineage() -> Lineage:
+    """The lineage of the dataset."""
+    return Lineage(
+        weights_hash="synthetic",
+        codebook_hash="synthetic",
+        geometry=ClipGeometry(num_frames=17, height_px=64, width_px=64),
+        num_spatial_tokens=_TOKENS_PER_CLIP,
+        num_temporal_tokens=_TOKENS_PER_CLIP,
+        num_spatial_words=1024,
+        num_temporal_words=1024,
+        preprocessing={},
+        clip_policy={},
+        decoder="none",
+        precision="fp32",
+    )
 
 
 def _chunks(num_videos: int) -> Iterator[range]:
@@ -66,7 +88,7 @@ def _chunks(num_videos: int) -> Iterator[range]:
 
 
 def _uri(number: int) -> str:
-    return f"s3://corpus/videos/{number // 1000:06}/{number:09}.mp4"
+    return f"{ROOT}/videos/{number // 1000:06}/{number:09}.mp4"
 
 
 def _size_bytes(number: int) -> int:
@@ -108,19 +130,3 @@ def _filled(kind: pa.DataType, num_rows: int) -> pa.Array:
     else:
         value = "synthetic" if pa.types.is_string(kind) else 0
     return pa.repeat(pa.scalar(value, kind), num_rows)
-
-
-def _lineage() -> Lineage:
-    return Lineage(
-        weights_hash="synthetic",
-        codebook_hash="synthetic",
-        geometry=ClipGeometry(num_frames=17, height_px=64, width_px=64),
-        num_spatial_tokens=_TOKENS_PER_CLIP,
-        num_temporal_tokens=_TOKENS_PER_CLIP,
-        num_spatial_words=1024,
-        num_temporal_words=1024,
-        preprocessing={},
-        clip_policy={},
-        decoder="none",
-        precision="fp32",
-    )

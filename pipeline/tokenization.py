@@ -15,31 +15,27 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
+from importlib.metadata import version
 from typing import Any, Literal
 
-import pyarrow as pa
 import pydantic
-import torch
 
 import sweettok
-from pipeline.clips import ClipConfig
-from pipeline.cluster import ClusterConfig, connect
-from pipeline.dataset import CommitConfig, CommitSummary, DatasetConfig, Lineage, TokenDataset
+from pipeline.cluster import connect
+from pipeline.cluster_plan_job import warn_if_lopsided
+from pipeline.dataset import CommitSummary, DatasetConfig, Lineage, TokenDataset
+from pipeline.dataset.finished_units import FinishedUnits
 from pipeline.dataset.schema import check_attribute_names
 from pipeline.decoding.cutting import CutSettings
-from pipeline.decoding.interface import DecodeConfig
-from pipeline.encode_config import EncodeConfig
-from pipeline.engine import CommitTarget, DecodeSpec, EngineConfig, EngineResult, run_on_ray
+from pipeline.engine import CommitTarget, DecodeSpec, EngineResult, run_on_ray
 from pipeline.errors import DatasetError, QuarantineReason, SourceError
 from pipeline.planning import Plan, PlanCounts, plan
-from pipeline.preprocessing import PreprocessConfig
-from pipeline.sources import SourceConfig, list_batches
+from pipeline.sources import list_batches
+from pipeline.stage_settings import StageSettings
 from pipeline.tokenize_summary import TokenizeSummary
 from pipeline.unit_table import UnitTable
-from sweettok import Lexicon, SweetTokConfig
-from sweettok.persistence import LEXICON_DIRECTORY, verified_manifest
-from sweettok.strict_config import StrictConfig
+from sweettok import SweetTokConfig
+from sweettok.tokenizer_manifest import codebook_hash, verified_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -58,15 +54,11 @@ class TargetConfig(DatasetConfig):
     new_version_of: str | None = None
 
 
-class TokenizeConfig(StrictConfig):
-    """One run of `jobs/tokenize_corpus.py`.
+class TokenizeConfig(StageSettings):
+    """One run of `jobs/tokenize_corpus.py`, beside the settings of its stages.
 
     Attributes:
-        source: Which videos.
-        tokenizer: Directory of the tokenizer (see `SweetTok.save_pretrained`).
         dataset: Where the tokens go.
-        clips, preprocess, decode, encode, commit, engine, cluster: Settings of the parts, described
-            where each is defined.
         on_removed: What becomes of videos that the dataset holds and the source no longer lists:
             "keep" leaves them alone; "delete" deletes their rows, so that the source is the whole
             truth of what the dataset holds.
@@ -74,21 +66,19 @@ class TokenizeConfig(StrictConfig):
             dataset's videos is refused: the source is probably not the one that was meant.
         retry_quarantined: Reasons for which unchanged inputs that gave no clip last time are worked
             on again; [all] stands for every reason.
+        quarantine_budget: Share of the listed videos that may be in quarantine at the end, in
+            [0, 1]: a run with more does all of its work, and its job ends with an exit code that
+            says so. None allows all. (`engine.max_quarantine_fraction` stops a run early.)
+        costs: Results of `jobs/bench_pipeline.py`: with them a run warns at its start if decoding
+            and encoding do not fit together on the cluster.
     """
 
-    source: SourceConfig
-    tokenizer: str
     dataset: TargetConfig
-    clips: ClipConfig = ClipConfig()
-    preprocess: PreprocessConfig = PreprocessConfig()
-    decode: DecodeConfig = DecodeConfig()
-    encode: EncodeConfig = EncodeConfig()
-    commit: CommitConfig = CommitConfig()
-    engine: EngineConfig = EngineConfig()
-    cluster: ClusterConfig = ClusterConfig()
     on_removed: Literal["keep", "delete"] = "keep"
     max_removed_fraction: float = pydantic.Field(default=0.2, ge=0, le=1)
     retry_quarantined: tuple[str, ...] = ()
+    quarantine_budget: float | None = pydantic.Field(default=None, ge=0, le=1)
+    costs: tuple[str, ...] = ()
 
     @pydantic.field_validator("retry_quarantined")
     @classmethod
@@ -167,7 +157,7 @@ def _open_target(config: TokenizeConfig, lineage: Lineage) -> TokenDataset:
     return dataset
 
 
-def _plan(config: TokenizeConfig, finished: pa.Table, attribute_names: Sequence[str]) -> Plan:
+def _plan(config: TokenizeConfig, finished: FinishedUnits, attribute_names: Sequence[str]) -> Plan:
     """What is to do, refused where doing it would be a mistake."""
     work = plan(
         # What a damaged shard does not show is not removed.
@@ -218,10 +208,9 @@ def build_lineage(
     config: TokenizeConfig, manifest: dict[str, Any], model_config: SweetTokConfig
 ) -> Lineage:
     """What decides the ids of this run's tokens."""
-    lexicon = Lexicon.load(Path(config.tokenizer) / LEXICON_DIRECTORY)
     return Lineage(
         weights_hash=manifest["fingerprint"],
-        codebook_hash=lexicon.content_hash,
+        codebook_hash=codebook_hash(config.tokenizer, manifest),
         geometry=model_config.geometry,
         num_spatial_tokens=model_config.num_spatial_tokens,
         num_temporal_tokens=model_config.num_temporal_tokens,
@@ -233,7 +222,7 @@ def build_lineage(
         precision=config.encode.arithmetic,
         versions={
             "sweettok": sweettok.__version__,
-            "torch": torch.__version__,
+            "torch": version("torch"),
             "python": platform.python_version(),
         },
     )
@@ -243,6 +232,7 @@ def _run(
     config: TokenizeConfig, model_config: SweetTokConfig, units: UnitTable, run_id: str
 ) -> EngineResult:
     connect(config.cluster)
+    warn_if_lopsided(config.costs)
     return run_on_ray(
         units,
         DecodeSpec(
@@ -270,7 +260,9 @@ def _summary(
             f"{len(work.units)} videos were planned, but only {done} are accounted for and "
             f"{committed.num_skipped} were finished by another run; run the same command again"
         )
-    num_listed = work.counts.num_listed - work.counts.num_repeated
+    counts = work.counts
+    num_listed = counts.num_listed - counts.num_repeated
+    num_retried = len(work.units) - counts.num_new - counts.num_changed
     return TokenizeSummary(
         run_id=run_id,
         dataset_uri=dataset.uri,
@@ -279,9 +271,10 @@ def _summary(
         num_tokenized=committed.num_videos,
         num_quarantined=committed.num_quarantined,
         num_unchanged=num_listed - done,
-        num_taken_down=work.counts.num_taken_down,
-        num_repeated=work.counts.num_repeated,
-        num_removed=work.counts.num_removed,
+        num_taken_down=counts.num_taken_down,
+        num_in_quarantine=counts.num_quarantined - num_retried + committed.num_quarantined,
+        num_repeated=counts.num_repeated,
+        num_removed=counts.num_removed,
         num_deleted=num_deleted,
         num_clips=committed.num_clips,
         duration_s=duration_s,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.errors import QuarantineLimitError
 from pipeline.wording import counted
 
 
@@ -21,6 +22,7 @@ class TokenizeSummary:
         num_unchanged: Inputs that the dataset already had, that were taken down, or that another
             run finished meanwhile.
         num_taken_down: Those of them that were taken down and stay out.
+        num_in_quarantine: Listed inputs that are in quarantine now, by this run or an earlier one.
         num_repeated: How often an input was listed once more; not in `num_listed`.
         num_removed: Videos of the dataset that were not listed; not in `num_listed`.
         num_deleted: Those of them whose rows this run deleted.
@@ -39,6 +41,7 @@ class TokenizeSummary:
     num_quarantined: int
     num_unchanged: int
     num_taken_down: int
+    num_in_quarantine: int
     num_repeated: int
     num_removed: int
     num_deleted: int
@@ -54,6 +57,24 @@ class TokenizeSummary:
         if self.num_deleted:
             return [self._accounts(), f"{self.dataset_uri} is at version {self.dataset_version}"]
         return [self._accounts(), self._nothing_to_do()]
+
+    def check_quarantine(self, max_fraction: float | None) -> None:
+        """Compares the inputs in quarantine with a budget.
+
+        Args:
+            max_fraction: Largest allowed share of the listed inputs, in [0, 1]; None allows all.
+
+        Raises:
+            QuarantineLimitError: There are more; what to do about it.
+        """
+        if max_fraction is None or self.num_in_quarantine <= max_fraction * self.num_listed:
+            return
+        raise QuarantineLimitError(
+            f"{self.num_in_quarantine} of the {self.num_listed} listed videos are in quarantine, "
+            f"above quarantine_budget = {max_fraction:g}; everything else is done. See why in "
+            f"{self.dataset_uri}/_quarantine, mend the cause and run the same command with "
+            "retry_quarantined=[all], or raise quarantine_budget"
+        )
 
     def _nothing_to_do(self) -> str:
         line = f"nothing to do: {self.dataset_uri} is up to date"

@@ -15,6 +15,9 @@ from torch import Tensor
 
 from sweettok.errors import ShapeError
 
+VECTORS_PER_FEATURE = 2
+"""A covariance of d features needs more vectors than features by this margin to mean anything."""
+
 
 class FeatureStatistics:
     """Number, mean and covariance of feature vectors, gathered in double precision on CPU.
@@ -35,6 +38,17 @@ class FeatureStatistics:
         self._num_vectors = 0
         self._mean = torch.zeros(num_features, dtype=torch.float64)
         self._scatter = torch.zeros(num_features, num_features, dtype=torch.float64)
+
+    @classmethod
+    def of(cls, features: Float[Tensor, "n d"]) -> FeatureStatistics:
+        """The statistics of vectors that are all at hand.
+
+        Raises:
+            ShapeError: A value is not finite.
+        """
+        gathered = cls(features.shape[1])
+        gathered.update(features)
+        return gathered
 
     def __repr__(self) -> str:
         return (
@@ -94,6 +108,11 @@ class FeatureStatistics:
         self._scatter += torch.outer(shift, shift) * (self._num_vectors * num_vectors / total)
         self._mean += shift * (num_vectors / total)
         self._num_vectors = total
+
+
+def has_enough_vectors(num_vectors: int, num_features: int) -> bool:
+    """Whether so many vectors give a covariance that means anything."""
+    return num_vectors >= VECTORS_PER_FEATURE * num_features
 
 
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:

@@ -1,6 +1,6 @@
 """SweetTok: video clips to compact discrete tokens that read as words, and back.
 
-    tokenizer = SweetTok.from_pretrained("runs/quickstart/tokenizer")
+    tokenizer = SweetTok.from_pretrained("runs/quickstart/tokenizer")   # or a hub id
     tokens = tokenizer.encode(video)            # video [b, c, t, h, w] in [-1, 1]
     clips = tokenizer.decode(tokens)            # the same shape
     tokenizer.words(tokens)[0].spatial[:3]      # the first clip's most used nouns and adjectives
@@ -217,13 +217,19 @@ class SweetTok(nn.Module):
         return persistence.save_tokenizer(self, directory)
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> SweetTok:
+    def from_pretrained(cls, source: str | Path, *, local_files_only: bool = False) -> SweetTok:
         """Loads a saved tokenizer in inference mode, verifying every file's hash.
 
+        Args:
+            source: A directory, or a repository of the Hugging Face hub: "owner/name" or
+                "owner/name@revision" (see sweettok/hub.py).
+            local_files_only: Never ask the hub, take what was fetched before.
+
         Raises:
-            CheckpointError: A file is missing, was altered, or does not fit this architecture.
+            CheckpointError: A file is missing, was altered, or does not fit this architecture; or
+                the hub does not give it.
         """
-        return persistence.load_tokenizer(cls, directory)
+        return persistence.load_tokenizer(cls, source, local_files_only=local_files_only)
 
     def _quantise(self, video: Tensor) -> tuple[QuantizerOutput, QuantizerOutput]:
         spatial_latents, temporal_latents = self.encoder(video)

@@ -17,7 +17,8 @@ NUM_CHANNELS = 3
 
 def pixels_to_video(pixels: UInt8[Tensor, "b t h w c"]) -> Float[Tensor, "b c t h w"]:
     """Stored pixels in [0, 255] to the model's range [-1, 1], channels first, float32."""
-    return rearrange(pixels, "b t h w c -> b c t h w").to(torch.float32) / 127.5 - 1.0
+    video = rearrange(pixels, "b t h w c -> b c t h w").to(torch.float32)
+    return video.div_(127.5).sub_(1.0)
 
 
 def video_to_pixels(video: Float[Tensor, "b c t h w"]) -> UInt8[Tensor, "b t h w c"]:

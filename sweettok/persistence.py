@@ -10,27 +10,30 @@ hash is checked, every tensor must be there, none may be left over.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import safetensors
 import safetensors.torch
 
 from sweettok.config import SweetTokConfig
 from sweettok.errors import CheckpointError, ConfigError, LexiconError
+from sweettok.hub import local_directory
 from sweettok.lexicon import Lexicon
+from sweettok.tokenizer_manifest import (
+    FORMAT_VERSION,
+    LEXICON_DIRECTORY,
+    MANIFEST_FILE,
+    WEIGHTS_FILE,
+    fingerprint_of,
+    sha256_of,
+    verified_manifest,
+)
 
 if TYPE_CHECKING:
     from sweettok.model import SweetTok
-
-MANIFEST_FILE = "tokenizer.json"
-WEIGHTS_FILE = "model.safetensors"
-LEXICON_DIRECTORY = "lexicon"
-
-_FORMAT_VERSION = 1
 
 
 def save_tokenizer(model: SweetTok, directory: str | Path) -> str:
@@ -45,13 +48,13 @@ def save_tokenizer(model: SweetTok, directory: str | Path) -> str:
     _write_atomically(directory / WEIGHTS_FILE, safetensors.torch.save(state))
     model.lexicon.save(directory / LEXICON_DIRECTORY)
     files = {
-        path.relative_to(directory).as_posix(): _sha256(path)
+        path.relative_to(directory).as_posix(): sha256_of(path)
         for path in (directory / WEIGHTS_FILE, *sorted((directory / LEXICON_DIRECTORY).iterdir()))
     }
     config = model.config.to_mapping()
-    fingerprint = _fingerprint(config, files)
+    fingerprint = fingerprint_of(config, files)
     manifest = {
-        "format_version": _FORMAT_VERSION,
+        "format_version": FORMAT_VERSION,
         "architecture": type(model).__name__,
         "fingerprint": fingerprint,
         "config": config,
@@ -62,13 +65,21 @@ def save_tokenizer(model: SweetTok, directory: str | Path) -> str:
     return fingerprint
 
 
-def load_tokenizer(model_class: type[SweetTok], directory: str | Path) -> SweetTok:
+def load_tokenizer(
+    model_class: type[SweetTok], source: str | Path, *, local_files_only: bool = False
+) -> SweetTok:
     """Loads what `save_tokenizer` wrote, in inference mode.
 
+    Args:
+        model_class: What it must be.
+        source: A directory, or the id of a repository of the Hugging Face hub that holds one.
+        local_files_only: Never ask the hub, take what was fetched before.
+
     Raises:
-        CheckpointError: A file is missing, was altered, or does not fit the architecture.
+        CheckpointError: A file is missing, was altered, or does not fit the architecture; or the
+            hub does not give it.
     """
-    directory = Path(directory)
+    directory = local_directory(source, local_files_only=local_files_only)
     manifest = verified_manifest(directory)
     if manifest["architecture"] != model_class.__name__:
         raise CheckpointError(
@@ -98,71 +109,6 @@ def load_weights(model: SweetTok, path: Path) -> None:
         raise CheckpointError(f"{path}: does not fit the model ({reason})") from None
     for quantizer in (model.spatial_quantizer, model.temporal_quantizer):
         quantizer.codebook.trust_stored_codes()
-
-
-def verified_manifest(directory: str | Path) -> dict[str, Any]:
-    """The manifest of a saved tokenizer, every file that it names checked against its hash.
-
-    Raises:
-        CheckpointError: There is none, it was edited, or a file is missing or altered.
-    """
-    manifest = read_manifest(directory)
-    for name, expected in manifest["files"].items():
-        _verify(Path(directory), name, expected)
-    return manifest
-
-
-def read_manifest(directory: str | Path) -> dict[str, Any]:
-    """The manifest of a saved tokenizer, its fingerprint checked against its own contents.
-
-    Raises:
-        CheckpointError: There is none, or it was edited.
-    """
-    path = Path(directory) / MANIFEST_FILE
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise CheckpointError(
-            f"{directory}: no tokenizer there ({MANIFEST_FILE} missing or unreadable); "
-            "give a directory written by save_pretrained or jobs/train_tokenizer.py"
-        ) from None
-    except ValueError as error:
-        raise CheckpointError(f"{path}: is not JSON ({error})") from None
-    expected = {"format_version", "architecture", "fingerprint", "config", "files"}
-    if not isinstance(manifest, dict) or set(manifest) != expected:
-        raise CheckpointError(f"{path}: is not a tokenizer manifest")
-    if manifest["format_version"] != _FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path}: is of format {manifest['format_version']}, this package reads format "
-            f"{_FORMAT_VERSION}; load it with the version that wrote it"
-        )
-    if manifest["fingerprint"] != _fingerprint(manifest["config"], manifest["files"]):
-        raise CheckpointError(f"{path}: was edited (its fingerprint does not fit); restore it")
-    return manifest
-
-
-def _verify(directory: Path, name: str, expected: str) -> None:
-    path = directory / name
-    if not path.resolve().is_relative_to(directory.resolve()):
-        raise CheckpointError(f"{directory}: its manifest names a file outside it: {name!r}")
-    if not path.is_file():
-        raise CheckpointError(f"{path}: missing; copy the whole tokenizer directory")
-    found = _sha256(path)
-    if found != expected:
-        raise CheckpointError(
-            f"{path}: sha256 is {found[:12]}…, the manifest promises {expected[:12]}…: the file "
-            "was altered or cut short; copy it again"
-        )
-
-
-def _fingerprint(config: dict[str, Any], files: dict[str, str]) -> str:
-    text = json.dumps({"config": config, "files": files}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_atomically(path: Path, payload: bytes) -> None:

@@ -59,11 +59,17 @@ class WordQuantizer(nn.Module):
     Args:
         vocabulary: The words.
         config: Kind of codebook, code dimension, loss weights, memory bound.
+
+    Attributes:
+        refuses_missing: Whether inference checks at once that every latent got a code, which waits
+            for the device. Whoever keeps several batches under way checks the ids later
+            (`refuse_missing`).
     """
 
     def __init__(self, vocabulary: Vocabulary, config: QuantizerConfig) -> None:
         super().__init__()
         self.config = config
+        self.refuses_missing = True
         self.codebook = create_codebook(vocabulary, config)
 
     def forward(self, latents: Float[Tensor, "b n e"]) -> QuantizerOutput:
@@ -73,7 +79,7 @@ class WordQuantizer(nn.Module):
         NaN. A latent of length zero has no direction and takes the first word, as all tie.
 
         Raises:
-            ShapeError: In inference (not compiled), a latent is not finite.
+            ShapeError: In inference (not compiled), a latent is not finite and `refuses_missing`.
         """
         with torch.autocast(latents.device.type, enabled=False):
             unit = F.normalize(latents.float(), dim=-1)
@@ -86,8 +92,8 @@ class WordQuantizer(nn.Module):
             if self.training and ids.numel():
                 self.codebook.record_use(ids.flatten())
                 terms = self._terms(unit, codes, codebook)
-            elif not torch.compiler.is_compiling():
-                _refuse_missing(ids)
+            elif self.refuses_missing and not torch.compiler.is_compiling():
+                refuse_missing(ids)
             loss = self._weighted(terms, zero=unit.new_zeros(()))
             return QuantizerOutput(_StraightThrough.apply(unit, codes.detach()), ids, loss, terms)
 
@@ -154,7 +160,12 @@ def _codes_of(ids: Int[Tensor, "b n"], codebook: Float[Tensor, "v e"]) -> Float[
     return codes.masked_fill((ids < 0).unsqueeze(-1), math.nan)
 
 
-def _refuse_missing(ids: Int[Tensor, "b n"]) -> None:
+def refuse_missing(ids: Int[Tensor, "b n"]) -> None:
+    """Checks that every latent got a code.
+
+    Raises:
+        ShapeError: An id is `NO_CODE`.
+    """
     num_missing = int((ids < 0).sum())
     if num_missing:
         raise ShapeError(

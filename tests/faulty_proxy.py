@@ -51,15 +51,23 @@ class FaultyProxy:
         fault_fraction: Share of the requests that meet a fault, in [0, 1].
         stall_s: How late a stalled answer is, in seconds.
         seed: Same seed, same sequence of faults.
+        drops_conditions: Whether a conditional request reaches the server without its condition.
 
     Attributes:
         url: The endpoint that clients use.
     """
 
     def __init__(
-        self, endpoint_url: str, *, fault_fraction: float = 0.0, stall_s: float = 5.0, seed: int = 0
+        self,
+        endpoint_url: str,
+        *,
+        fault_fraction: float = 0.0,
+        stall_s: float = 5.0,
+        seed: int = 0,
+        drops_conditions: bool = False,
     ) -> None:
         settings = [endpoint_url, str(fault_fraction), str(stall_s), str(seed)]
+        settings += ["drops_conditions"] * drops_conditions
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faulty_proxy", *settings],
             cwd=REPOSITORY, stdout=subprocess.PIPE, text=True,
@@ -130,10 +138,13 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, upstream: tuple[str, int], faults: _Faults) -> None:
+    def __init__(
+        self, upstream: tuple[str, int], faults: _Faults, dropped_headers: tuple[str, ...]
+    ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = upstream
         self.faults = faults
+        self.dropped_headers = (*_HOP_HEADERS, *dropped_headers)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -182,7 +193,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _ask_server(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         connection = http.client.HTTPConnection(*self.server.upstream, timeout=120)
         headers = {
-            name: value for name, value in self.headers.items() if name.lower() not in _HOP_HEADERS
+            name: value
+            for name, value in self.headers.items()
+            if name.lower() not in self.server.dropped_headers
         }
         if body:
             headers["Content-Length"] = str(len(body))
@@ -218,11 +231,12 @@ class _Handler(BaseHTTPRequestHandler):
         """Says nothing: the counts are enough."""
 
 
-def main(endpoint_url: str, fraction: str, stall_s: str, seed: str) -> None:
+def main(endpoint_url: str, fraction: str, stall_s: str, seed: str, *options: str) -> None:
     """Serves until it is terminated; says its address first."""
     address = urllib.parse.urlsplit(endpoint_url)
     faults = _Faults(float(fraction), float(stall_s), int(seed))
-    server = _Server((address.hostname or "", address.port or 80), faults)
+    dropped = ("if-none-match", "if-match") if options else ()
+    server = _Server((address.hostname or "", address.port or 80), faults, dropped)
     print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
     server.serve_forever()
 

@@ -13,7 +13,7 @@ from pipeline.engine import run_in_process
 from pipeline.planning import plan_units
 from pipeline.sources import list_videos
 from pipeline.tokenization import TokenizeConfig, build_lineage
-from sweettok.persistence import read_manifest
+from sweettok.tokenizer_manifest import read_manifest
 from tests.tiny_models import tiny_config
 
 
@@ -35,7 +35,7 @@ def tokenize_in_process(config: TokenizeConfig, *, batch_size: int) -> TokenData
             model_config.geometry,
             config.source.storage,
         ),
-        EncodeStage(config.tokenizer, config.encode),
+        EncodeStage(config.tokenizer, config.encode.model_copy(update={"batch_size": batch_size})),
         Committer(dataset, "in-process", config.commit),
         batch_size=batch_size,
     )

@@ -21,7 +21,7 @@ from pipeline.sources import list_videos
 from pipeline.tokenization import build_lineage
 from pipeline.verification import VerificationReport, VerifyConfig, verify_dataset
 from sweettok import SweetTok
-from sweettok.persistence import read_manifest
+from sweettok.tokenizer_manifest import read_manifest
 from tests.tiny_corpus import make_corpus, tokenize_config
 
 RUN_ID = "first"

@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,18 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import PipelineError
+from pipeline.stage_costs import read_costs
 from pipeline.throughput.benchmark import bench_pipeline, compare_tokens
-from pipeline.throughput.clocks import Clock, WorkLog, read_work_logs
-from pipeline.throughput.config import SIDES, PipelineBenchmarkConfig
-from pipeline.throughput.figures import goals, side_figures
+from pipeline.throughput.clocks import Clock, WorkLog, most_at_one_time, read_work_logs
+from pipeline.throughput.config import SIDES, TEXTBOOKS, PipelineBenchmarkConfig
+from pipeline.throughput.figures import side_figures
+from pipeline.throughput.goals import goals
+from pipeline.throughput.gpu_sampler import GpuRecord
 from pipeline.throughput.process_tree import ProcessRecord, TreeRecord, TreeSampler
+from pipeline.throughput.report import ClipFacts, PipelineReport
 from pipeline.throughput.sides import SideRun
 from pipeline.throughput.stages_alone import decode_alone, encode_alone
-from pipeline.throughput.tokens import side_tokens
+from pipeline.throughput.tokens import DiskFigures, side_tokens
 from pipeline.throughput.workplace import Outcome, Workplace
 from sweettok.errors import ConfigError
 from tests.tiny_corpus import CLIPS_PER_GOOD_VIDEO
@@ -66,7 +71,8 @@ def test_all_sides_do_the_same_work_and_the_figures_add_up(
     assert tuple(figures) == SIDES
     assert {each.num_clips for each in figures.values()} == {NUM_CLIPS}
     shares = dict(report.equal_shares)
-    assert 0 <= shares.pop("textbook") <= 1  # its pixels are another decoder's
+    for textbook in TEXTBOOKS:
+        assert 0 <= shares.pop(textbook) <= 1  # its pixels are another decoder's
     assert shares == {"encode": 1.0, "two_processes": 1.0, "serial": 1.0}
     for each in figures.values():
         assert each.cpu_s_per_clip == pytest.approx(sum(each.cpu_s_per_clip_by_kind.values()))
@@ -84,11 +90,35 @@ def test_all_sides_do_the_same_work_and_the_figures_add_up(
     assert report.disk.token_bytes_per_clip < report.disk.file_bytes_per_clip
     stored = json.loads((tmp_path / "result.json").read_text())
     assert stored["rounds"][0]["pipeline"]["num_clips"] == NUM_CLIPS
-    assert len(stored["goals"]) == 6
+    assert 0 < stored["arithmetic_share"]["encode"] < 1
+    costs = read_costs([tmp_path / "result.json"])
+    assert costs.decode_core_s == pytest.approx(figures["decode"].cpu_s_per_clip)
+    assert costs.encode_gpu_s == (1 / figures["encode"].clips_per_s if ours.num_gpus else 0)
+    assert costs.clip_bytes == 9 * 32 * 48 * 3
+    assert len(stored["goals"]) == 8
     with Image.open(tmp_path / "result.png") as picture:
         assert picture.width > 800
     assert not list((tmp_path / "scratch").iterdir())
-    assert report.text().count("missed") + report.text().count("| met |") == 6
+    assert report.text().count("missed") + report.text().count("| met |") == 8
+
+
+@pytest.mark.jobs
+def test_made_up_frames_go_the_whole_way(tokenizer_directory: str, tmp_path: Path) -> None:
+    config = _config(
+        tmp_path / "nowhere", tokenizer_directory, tmp_path,
+        mode="synthetic_frames", synthetic={"num_units": 4, "clips_per_unit": 6}, encode_clips=10,
+        sides=["decode", "encode", "pipeline", "textbook"],
+    )  # fmt: skip
+    report = bench_pipeline(config)
+    (figures,) = report.rounds
+    assert {side: each.num_clips for side, each in figures.items()} == {
+        "decode": 24, "encode": 10, "pipeline": 24
+    }  # fmt: skip
+    assert report.left_out == {"textbook": "textbook: read_videos has no made-up frames"}
+    assert report.equal_shares == {"encode": 1.0}
+    assert [goal.name for goal in report.goals] == ["CPU s per clip ÷ (decode + encode alone)"]
+    with pytest.raises(PipelineError, match="none of the results measured decoding"):
+        read_costs([config.output])
 
 
 def test_no_model_and_no_videos(corpus: Path, tokenizer_directory: str, tmp_path: Path) -> None:
@@ -132,8 +162,8 @@ def test_sides_that_others_are_compared_with_cannot_be_left_out(tmp_path: Path) 
 
 
 def test_what_lies_between_the_stages_loads_no_torch() -> None:
-    """The committer, the coordinator and decode tasks: half a gigabyte each otherwise."""
-    modules = "pipeline.actors, pipeline.decode_task, pipeline.throughput.variants"
+    """The driver, the committer and decode tasks: half a gigabyte each otherwise."""
+    modules = "pipeline.tokenization, pipeline.decode_task, pipeline.throughput.variants"
     check = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
@@ -182,6 +212,33 @@ def test_a_clock_keeps_what_was_written_before_the_end(tmp_path: Path) -> None:
     assert log.clips_before(log.ended_s[0]) == 2
 
 
+def test_pieces_of_several_threads_count_once(tmp_path: Path) -> None:
+    log = WorkLog("encode", 1, 0.0, (4.0, 5.0, 9.0), (3.0, 3.0, 1.0), (1, 1, 1), (0.5, 2.0, 2.5))
+    assert log.busy_between(0.0, 10.0) == pytest.approx(5.0)  # from 1 to 5, and from 8 to 9
+    assert log.busy_between(3.0, 8.5) == pytest.approx(2.5)
+    assert log.device_busy_between(0.0, 10.0) == 2.5
+    assert log.device_busy_between(4.5, 10.0) == 2.0
+    assert log.device_busy_between(5.5, 8.0) == 0.0
+    clock = Clock(tmp_path, "encode")
+    clock.note(time.monotonic(), 0)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: clock.note(time.monotonic() - 0.01, 1), range(400)))
+    clock.close()
+    (noted,) = read_work_logs(tmp_path)
+    assert noted.total_clips == 400
+    assert list(noted.ended_s) == sorted(noted.ended_s)
+
+
+def test_workers_that_follow_each_other_count_as_one() -> None:
+    first, second, third = (
+        WorkLog("decode", pid, 0.0, (began_s + 1.0, ended_s), (1.0, 1.0), (1, 1))
+        for pid, (began_s, ended_s) in enumerate([(0.0, 5.0), (5.5, 9.0), (2.0, 7.0)])
+    )
+    assert most_at_one_time([first]) == 1
+    assert most_at_one_time([first, second]) == 1
+    assert most_at_one_time([first, second, third]) == 2
+
+
 def _pipeline_run() -> SideRun:
     """20 clips: decoded in 10 s with 4 CPU-s, encoded from second 5 to 15 with 8 CPU-s."""
     moments = np.arange(0.0, 21.0)
@@ -205,17 +262,60 @@ def test_steady_state_leaves_out_what_was_done_before_it() -> None:
     decode_s, encode_s = 0.4 * 9.5 / 19, 8.0 / 20
     assert figures.cpu_s_per_clip_by_kind["decode tasks"] == pytest.approx(decode_s)
     assert figures.cpu_s_per_clip_by_kind["encoders"] == pytest.approx(encode_s)
-    assert figures.cpu_s_per_clip_by_kind["committer"] == pytest.approx(0.3 / 20)
     assert "Ray's services" not in figures.cpu_s_per_clip_by_kind
     # Ten clips were decoded before the encoder was there: a third of their work was done.
     num_clips = 20 - 10 * decode_s / (decode_s + encode_s)
     assert figures.clips_per_s == pytest.approx(num_clips / 10)
+    assert figures.cpu_s_per_clip_by_kind["committer"] == pytest.approx(0.2 / num_clips)
     assert figures.services_cpu_s_per_clip == pytest.approx(1.0 / num_clips)
     assert (figures.startup_s, figures.steady_s, figures.finish_s) == (7.0, 10.0, 1.0)
     assert figures.decode_busy == pytest.approx(0.5)
     assert figures.encode_busy == pytest.approx(0.75)
     assert figures.commit_busy == pytest.approx(0.1)
     assert figures.verdict == "overhead-bound"
+    assert figures.steady_share == pytest.approx(num_clips / 20)
+    decoded = dataclasses.replace(figures, steady_share=0.1)
+    assert decoded.verdict == "too short to tell"  # nearly all was done while encoders loaded
+
+
+def test_a_gpu_counts_as_busy_by_its_own_clock() -> None:
+    """The encoder of `_pipeline_run` on half a GPU, which computed for 0.9 s of each batch."""
+    run = _pipeline_run()
+    decode, encode = run.logs
+    on_gpu = dataclasses.replace(
+        encode, busy_s=(2.0,) * 5, device_busy_s=tuple(np.arange(1, 6) * 0.9)
+    )
+    gpus = GpuRecord([4.0, 6.0, 14.0, 16.0], [1.0, 0.25, 0.75, 1.0], 3 * 2**30)
+    outcome = dataclasses.replace(run.outcome, num_gpus=0.5)
+    run = dataclasses.replace(run, outcome=outcome, logs=(decode, on_gpu), gpus=gpus)
+    figures = side_figures(run)
+    assert figures.gpu_busy == pytest.approx(5 * 0.9 / 10 / 0.5)
+    assert figures.gpu_utilisation == pytest.approx(0.5)
+    assert figures.gpu_peak_bytes == 3 * 2**30
+    assert figures.encode_busy == pytest.approx(1.0)
+    assert figures.verdict == "encode-bound"
+    waiting = dataclasses.replace(figures, gpu_busy=0.3)
+    assert waiting.verdict == "overhead-bound"  # its calls only waited for frames
+
+
+def test_rates_of_a_gpu_are_told_per_gpu() -> None:
+    ours = dataclasses.replace(side_figures(_pipeline_run()), num_gpus=2.0, clips_per_s=100.0)
+    alone = dataclasses.replace(
+        ours, clips_per_s=80.0, num_gpus=1.0, flops_per_clip=5e9, matrix_flops_per_s=1e12,
+        device="a GPU", gpu_busy=0.95,
+    )  # fmt: skip
+    config = PipelineBenchmarkConfig.from_mapping({"source": {"uris": ["x"]}, "tokenizer": "y"})
+    disk = DiskFigures(20, 400.0, 200.0, 190.0, 210.0)
+    figures = {"decode": ours, "encode": alone, "pipeline": ours}
+    report = PipelineReport(config, (figures,), {}, {}, disk, ClipFacts(1280, 3_342_336))
+    assert report.arithmetic_share("encode") == pytest.approx(0.4)
+    assert report.arithmetic_share("pipeline") == pytest.approx(0.25)
+    assert report.tokens_per_s_per_gpu("pipeline") == pytest.approx(64_000)
+    assert "64,000 tokens/s/GPU" in report.text()
+    assert "GPU busy 95% / 5%" in report.text()
+    stored = report.to_json_values()
+    assert stored["clip"] == {"num_tokens": 1280, "pixel_bytes": 3_342_336}
+    assert stored["arithmetic_share"] == pytest.approx({"encode": 0.4, "pipeline": 0.25})
 
 
 def test_goals_are_ratios_within_a_round() -> None:

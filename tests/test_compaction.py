@@ -56,7 +56,7 @@ def test_compaction_changes_files_and_nothing_else(place: Place) -> None:
     actions = [action for line in log for action in json.loads(line).items()]
     changes = [action["dataChange"] for kind, action in actions if kind in ("add", "remove")]
     assert changes == [False] * (num_files + 1)
-    assert place.open().finished_units().num_rows == 16
+    assert place.open().finished_units().to_table().num_rows == 16
     assert compact(dataset.clips, LARGE, METADATA) == CompactionSummary()
 
 
@@ -191,7 +191,9 @@ def test_compaction_beside_a_committer_loses_and_doubles_nothing(
     expected = Place(str(tmp_path / "undisturbed"))
     expected.commit(flat(corpus(num_videos).values()))
     assert place.rows() == expected.rows()
-    found, wanted = (each.open().finished_units().sort_by("video_id") for each in (place, expected))
+    found, wanted = (
+        each.open().finished_units().to_table().sort_by("video_id") for each in (place, expected)
+    )
     assert found.equals(wanted)
 
 

@@ -1,5 +1,6 @@
 """From a file to clips: the right frames, or the reason why there are none."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 from PIL import Image
 
 from pipeline.clips import ClipConfig
@@ -39,6 +41,36 @@ def test_only_the_frames_asked_for_and_again(tmp_path: Path, decoder: DecoderNam
                 (index, factory.frame_number(frame)) for index, frame in video.read_frames(wanted)
             ]
             assert got == [(index, index) for index in wanted]
+
+
+@pytest.mark.parametrize("width_px", [2, 8, 10, 16, 24, 48, 50, 72])
+def test_narrow_rows_are_not_taken_for_channels(tmp_path: Path, width_px: int) -> None:
+    """decord pads rows, and where the padded row divides by the width it adds channels."""
+    path = factory.make_video(tmp_path / "a.mp4", width_px=width_px, height_px=48, num_frames=3)
+    frames = {}
+    for decoder in ("pyav", "decord"):
+        with opened(path, decoder) as video:
+            frames[decoder] = np.stack([frame for _, frame in video.read_frames(range(3))])
+    assert frames["decord"].shape == (3, 48, width_px, 3)
+    assert np.array_equal(frames["decord"], frames["pyav"])
+
+
+def test_pictures_are_freed_without_the_garbage_collector(tmp_path: Path) -> None:
+    """A frame in a circle of references lives on: hundreds of full-size pictures at a time."""
+    path = factory.make_video(tmp_path / "a.mp4", num_frames=60)
+
+    def num_pictures() -> int:
+        return sum(isinstance(it, VideoFrame) for it in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = num_pictures()
+        with opened(path) as video:
+            *_, during = (num_pictures() for _ in video.read_frames(range(60)))
+    finally:
+        gc.enable()
+    assert during - before < 10
 
 
 def write(path: Path, content: bytes) -> Path:

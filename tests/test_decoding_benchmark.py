@@ -46,6 +46,9 @@ def test_every_way_is_measured(tmp_path: Path) -> None:
         "decord yuv_bicubic, 1 thread",
     ]
     assert all(len(it.cpu_s) == len(it.wall_s) == 2 for it in report.measurements)
+    children = [it for it in report.measurements if it.peak_bytes]
+    assert all(it.way.endswith("in a child") for it in children)
+    assert len(children) == 4
     assert report.left_out == ("FFmpeg's own program: there is no no-such-program on this machine",)
     assert report.table().count("\n") == 2 + len(report.measurements)
     stored = json.loads((tmp_path / "out.json").read_text())

@@ -13,8 +13,8 @@ from pipeline.dataset import CommitConfig, Committer
 from pipeline.dataset.assembly import CompletedUnit
 from pipeline.dataset.commits import COMMIT_ID, CommitConflictError
 from pipeline.dataset.deletion import Removal
+from pipeline.dataset.finished_units import STATE_TAKEN_DOWN
 from pipeline.dataset.rows import quarantine_rows, token_rows
-from pipeline.dataset.token_dataset import STATE_TAKEN_DOWN
 from pipeline.errors import DatasetError, QuarantineReason
 from pipeline.records import Quarantine
 from tests.dataset_places import Place, local_place, s3_place
@@ -46,7 +46,7 @@ def uris(place: Place, **options: int) -> set[object]:
 
 
 def states(place: Place) -> dict[str, str]:
-    rows = place.open().finished_units().to_pylist()
+    rows = place.open().finished_units().to_table().to_pylist()
     assert len({row["video_id"] for row in rows}) == len(rows)
     return {row["video_id"]: row["state"] for row in rows}
 

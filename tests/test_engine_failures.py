@@ -129,7 +129,7 @@ def test_a_run_that_quarantines_too_much_stops_early_and_keeps_what_is_finished(
     with pytest.raises(PipelineError, match=r"max_quarantine_fraction = 0\.4") as caught:
         tokenize_corpus(config)
     assert re.search(r"\n  \d+ not_a_video: file://\S+text-\d\d\.mp4: ", str(caught.value))
-    finished = TokenDataset.open(config.dataset.uri).finished_units()
+    finished = TokenDataset.open(config.dataset.uri).finished_units().to_table()
     assert 5 <= finished.num_rows < 46
     all_allowed = config.model_copy(
         update={"engine": config.engine.model_copy(update={"max_quarantine_fraction": None})}

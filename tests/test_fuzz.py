@@ -27,7 +27,7 @@ from pipeline.storage import canonical_uri
 from pipeline.tokenization import TokenizeConfig, build_lineage
 from pipeline.verification import VerifyConfig, verify_dataset
 from sweettok import SweetTok
-from sweettok.persistence import read_manifest
+from sweettok.tokenizer_manifest import read_manifest
 from tests.fuzz_corpus import MUTATIONS, NUM_GOOD, FuzzCorpus, make_fuzz_corpus
 from tests.job_runs import REPOSITORY, job_environment, write_config
 from tests.process_tree import MemoryPeaks, MemorySampler

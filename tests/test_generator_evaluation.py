@@ -12,7 +12,8 @@ from torch import Tensor
 
 from pipeline.dataset import TokenDataset
 from pipeline.errors import DatasetError, PipelineError
-from pipeline.generator.comparison import ClipComparison, Clips, ComparisonConfig, MotionDistance
+from pipeline.evaluation.feature_networks import FeatureNetworkConfig
+from pipeline.generator.comparison import ClipComparison, Clips, ComparisonConfig, FeatureDistance
 from pipeline.generator.config import TrainGeneratorConfig
 from pipeline.generator.data import TokenSource
 from pipeline.generator.evaluation import GeneratorEvaluation
@@ -29,6 +30,7 @@ from pipeline.reconstruction import load_tokenizer_of, original_frames, stored_c
 from pipeline.sequences.vocabulary import NO_CLASS
 from pipeline.storage import StorageConfig
 from sweettok.patches import pixels_to_video
+from tests.evaluated_tokenizers import save_small_i3d
 from tests.in_process_run import tokenize_in_process
 from tests.tiny_corpus import GOOD, make_corpus, tokenize_config
 
@@ -126,12 +128,37 @@ def test_a_comparison_gets_drawn_clips_and_original_pixels(root: Path) -> None:
     assert torch.equal(recorder.seen[1][0], drawn), "every look draws with the same numbers"
 
 
+def motion(path: Path) -> FeatureNetworkConfig:
+    return FeatureNetworkConfig(kind="motion", path=str(path))
+
+
+def test_an_i3d_gives_the_video_distance_of_the_field(tmp_path: Path) -> None:
+    network = FeatureNetworkConfig(kind="i3d", path=str(save_small_i3d(tmp_path / "i3d.pt")))
+    generator = torch.Generator().manual_seed(0)
+    real, drawn = torch.randint(0, 256, (2, 12, 5, 16, 16, 3), generator=generator).byte()
+    compare = FeatureDistance(network, 12)
+    means = [
+        torch.stack([c.float().mean((1, 2, 3, 4)), c[..., 0].float().mean((1, 2, 3))], 1) / 255
+        for c in (real, drawn)
+    ]
+    expected = features_distance(*means)
+    assert compare(drawn.split(5), real.split(4))["fvd"] == pytest.approx(expected, rel=1e-3)
+    assert FeatureDistance(network, 12)(drawn.split(5), [real[:3]]) == {}
+    assert FeatureDistance(network, 12)(drawn.split(5), []) == {}
+
+
 def test_the_distance_on_the_motion_network_is_that_of_its_features(
     root: Path, network: Path
 ) -> None:
     recorder = Recorder()
     config = run_config(
-        root, {"comparison": {"num_clips": NUM_CLIPS, "motion_network": str(network)}}
+        root,
+        {
+            "comparison": {
+                "num_clips": NUM_CLIPS,
+                "feature_networks": [{"kind": "motion", "path": str(network)}],
+            }
+        },
     )
     assert config.evaluation is not None
     assert config.evaluation.comparison is not None
@@ -143,7 +170,8 @@ def test_the_distance_on_the_motion_network_is_that_of_its_features(
         drawn, real = (eyes.features(pixels_to_video(part)) for part in recorder.seen[0])
     assert found == pytest.approx(features_distance(drawn, real), rel=1e-6)
     assert found > 1e-6
-    same = MotionDistance(network, NUM_CLIPS)([recorder.seen[0][1]], [recorder.seen[0][1]])
+    again = FeatureDistance(motion(network), NUM_CLIPS)
+    same = again([recorder.seen[0][1]], [recorder.seen[0][1]])
     assert same["motion_frechet"] == pytest.approx(0, abs=1e-9)
 
 
@@ -157,11 +185,11 @@ def test_without_their_videos_clips_are_left_out_and_no_distance_is_made_up(
         (corpus / name).unlink()
     recorder = Recorder()
     config = run_config(root, {"num_samples": 0, "comparison": {"num_clips": NUM_CLIPS}})
-    evaluation, _, model = begun(config, [MotionDistance(network, NUM_CLIPS), recorder])
+    evaluation, _, model = begun(config, [FeatureDistance(motion(network), NUM_CLIPS), recorder])
     assert evaluation.look(model).comparison.keys() == {"brightness"}
     assert [len(part) for part in recorder.seen[0]] == [NUM_CLIPS, 3]
     assert caplog.text.count("no original to compare with") >= 2
-    assert "3 real clips were found, the 2 features" in caplog.text
+    assert "too few real clips were found (FeatureStatistics(num_vectors=3" in caplog.text
 
 
 def test_held_out_losses_are_means_over_all_clips_with_and_without_their_class(root: Path) -> None:
@@ -183,10 +211,10 @@ def test_held_out_losses_are_means_over_all_clips_with_and_without_their_class(r
 def test_what_cannot_be_compared_is_said_before_the_run_begins(
     root: Path, network: Path, tmp_path: Path
 ) -> None:
-    missing = ComparisonConfig(motion_network=str(tmp_path / "none.safetensors"))
-    with pytest.raises(PipelineError, match=r"motion_network: .*none\.safetensors is not there"):
+    missing = ComparisonConfig(feature_networks=(motion(tmp_path / "none.safetensors"),))
+    with pytest.raises(PipelineError, match=r"none\.safetensors: no such file; jobs/compare"):
         missing.own_comparisons()
-    few = ComparisonConfig(num_clips=3, motion_network=str(network))
+    few = ComparisonConfig(num_clips=3, feature_networks=(motion(network),))
     with pytest.raises(PipelineError, match=r"num_clips is 3, too few for the 2 features .* set 4"):
         few.own_comparisons()
     filters = {

@@ -126,7 +126,10 @@ def test_a_run_shows_samples_and_compares_them_with_real_clips(
     values["evaluation"] = {
         "every_steps": 2,
         "num_samples": 2,
-        "comparison": {"num_clips": 6, "motion_network": str(network)},
+        "comparison": {
+            "num_clips": 6,
+            "feature_networks": [{"kind": "motion", "path": str(network)}],
+        },
     }
     values["workers"] = {"parallelism": "fsdp", "num_workers": 2}
     values["run"]["tensorboard"] = str(tmp_path / "tensorboard")

@@ -201,7 +201,7 @@ def test_what_is_deleted_by_name_comes_back_with_the_next_run_that_lists_it(loca
         f"deleted: 2 videos, {expected.num_clips} clips",
         "WARNING: /videos/typo.mp4: not in this dataset; nothing to delete",
     ]
-    finished = local.open().finished_units()["video_id"].to_pylist()
+    finished = local.open().finished_units().to_table()["video_id"].to_pylist()
     assert not {work_unit("001").video_id, work_unit("003").video_id} & set(finished)
     local.commit(flat(corpus(8).values()))
     assert local.rows() == before

@@ -22,7 +22,7 @@ from pipeline.sources import SourceConfig, list_batches, list_videos
 from pipeline.sources.batches import ROWS_PER_BATCH, videos_of
 from pipeline.storage import StorageConfig, canonical_uri, local_copy
 from sweettok.errors import ConfigError
-from tests.test_planning import finished_table
+from tests.test_planning import finished_units
 
 FORMATS = ("parquet", "csv", "tsv", "jsonl")
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), min_size=1)
@@ -50,9 +50,10 @@ def quote(cell: Any) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
-def listed(path: str | Path, **manifest: Any) -> list[ListedVideo]:
-    """The listing of one manifest."""
-    values = {"manifests": [{"uri": str(path), **manifest}]}
+def listed(path: str | Path, *allowed_roots: object, **manifest: Any) -> list[ListedVideo]:
+    """The listing of one manifest, whose rows may also point below `allowed_roots`."""
+    roots = [str(root) for root in allowed_roots]
+    values = {"manifests": [{"uri": str(path), **manifest}], "allowed_roots": roots}
     return list(list_videos(SourceConfig.from_mapping(values)))
 
 
@@ -74,7 +75,8 @@ def test_every_format_gives_the_same_listing(tmp_path: Path, kind: str) -> None:
         {"uri": odd.as_uri() + "3", "size_bytes": 9, "mtime": "today", "label": "y"},
         {"uri": "../up.mp4", "size_bytes": 1, "etag": "e", "label": None},
     ]
-    videos = listed(write_rows(tmp_path / f"manifest.{kind}", rows))
+    path = write_rows(tmp_path / f"manifest.{kind}", rows)
+    videos = listed(path, "s3://bucket", tmp_path.parent)
     base = canonical_uri(odd)
     assert videos == [
         ListedVideo(base, *facts_of(odd), {"caption": 'a "dog", ü', "label": "x"}),
@@ -134,7 +136,8 @@ def test_a_number_that_is_missing_is_no_text(tmp_path: Path) -> None:
 def test_a_missing_file_is_listed_and_its_reading_says_why(tmp_path: Path) -> None:
     gone = ["gone.mp4", "memory://nowhere/gone.mp4", "not-a-folder/gone.mp4", f"{'n' * 999}.mp4"]
     (tmp_path / "not-a-folder").touch()
-    videos = listed(write_rows(tmp_path / "manifest.csv", [{"uri": uri} for uri in gone]))
+    path = write_rows(tmp_path / "manifest.csv", [{"uri": uri} for uri in gone])
+    videos = listed(path, "memory://nowhere")
     assert {(video.size_bytes, video.version) for video in videos} == {(0, "")}
     assert len(videos) == 4
     for video in videos[:3]:
@@ -145,7 +148,7 @@ def test_a_missing_file_is_listed_and_its_reading_says_why(tmp_path: Path) -> No
             pass
         assert caught.value.reason == QuarantineReason.NOT_FOUND
     (tmp_path / "gone.mp4").write_bytes(b"back")
-    assert listed(tmp_path / "manifest.csv")[0].fingerprint != videos[0].fingerprint
+    assert listed(path, "memory://nowhere")[0].fingerprint != videos[0].fingerprint
 
 
 def test_which_rows_the_store_is_asked_about(tmp_path: Path) -> None:
@@ -195,7 +198,7 @@ def test_a_remote_manifest_is_relative_to_itself() -> None:
     store.pipe("/lists/a/manifest.csv", b"uri\nx.mp4\n../y z.mp4\nfile:///local.mp4\n")
     store.pipe("/lists/a/x.mp4", b"123")
     try:
-        videos = listed("memory://lists/a/manifest.csv")
+        videos = listed("memory://lists/a/manifest.csv", "memory:///lists", "/local.mp4")
     finally:
         store.rm("/lists", recursive=True)
     assert [video.uri for video in videos] == [
@@ -297,7 +300,7 @@ def test_of_a_mixed_source_the_first_mention_counts(tmp_path: Path) -> None:
         ("a.mp4", {"caption": "another"}),
     ]
     assert [(v.uri.rpartition("/")[2], v.attributes) for v in list_videos(source)] == expected
-    planned = plan(list_batches(source), finished_table([]))
+    planned = plan(list_batches(source), finished_units([]))
     assert [(u.uri.rpartition("/")[2], u.attributes) for u in planned.units] == expected
     assert (planned.counts.num_listed, planned.counts.num_repeated) == (5, 2)
     assert sum(len(list(videos_of(batch))) for batch in list_batches(source)) == 5
@@ -306,7 +309,7 @@ def test_of_a_mixed_source_the_first_mention_counts(tmp_path: Path) -> None:
 def test_a_manifest_is_a_stream(tmp_path: Path) -> None:
     """The first rows come although a later one is faulty."""
     path = tmp_path / "long.jsonl"
-    line = '{"uri": "s3://b/x.mp4", "size_bytes": 1, "etag": "e"}\n'
+    line = '{"uri": "x.mp4", "size_bytes": 1, "etag": "e"}\n'
     path.write_text(line * ROWS_PER_BATCH + "torn\n")
     batches = list_batches(SourceConfig.from_mapping({"manifests": [str(path)]}))
     assert next(batches).num_rows == ROWS_PER_BATCH

@@ -13,6 +13,7 @@ from pipeline.decoding.isolation import IsolatedCutter
 from pipeline.decoding.nvdec_decoder import NvdecDecoder, resized_on_device
 from pipeline.errors import PipelineError, RecordError
 from pipeline.preprocessing import FramePreprocessor, PreprocessConfig
+from sweettok.errors import ConfigError
 from tests import video_factory as factory
 from tests.decoding_runs import CONFIG, settings, why_no_torchcodec
 
@@ -82,3 +83,20 @@ def test_the_gpu_shows_the_same_frames(tmp_path: Path) -> None:
     with NvdecDecoder(str(path), CONFIG) as video:
         numbers = [factory.frame_number(frame) for _, frame in video.read_frames(range(40))]
     assert numbers == list(range(40))
+
+
+def test_a_decode_task_reserves_a_gpu_where_it_needs_one() -> None:
+    assert DecodeConfig().num_gpus == 0
+    assert 0 < NAMED.num_gpus < 1
+    assert DecodeConfig(decoders=("torchcodec_cuda",), num_gpus_per_task=0.5).num_gpus == 0.5
+
+
+@pytest.mark.parametrize(
+    ("decoders", "share"), [(["pyav"], 0.25), (["torchcodec_cuda", "pyav"], 0.0)]
+)
+def test_a_gpu_for_nobody_and_nobody_for_a_gpu_are_one_error(
+    decoders: list[str], share: float
+) -> None:
+    values = {"decoders": decoders, "num_gpus_per_task": share}
+    with pytest.raises(ConfigError, match=r"num_gpus_per_task is 0.*leave num_gpus_per_task out"):
+        DecodeConfig.from_mapping(values)

@@ -12,7 +12,7 @@ import torch
 
 from sweettok import SweetTok
 from sweettok.errors import CheckpointError
-from sweettok.persistence import MANIFEST_FILE, WEIGHTS_FILE, read_manifest
+from sweettok.tokenizer_manifest import MANIFEST_FILE, WEIGHTS_FILE, read_manifest
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_a_loaded_tokenizer_is_the_saved_one_to_the_last_bit(
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_training_on_changes_the_fingerprint(model: SweetTok, tmp_path: Path) -> None:
+def test_training_on_changes_thefingerprint_of(model: SweetTok, tmp_path: Path) -> None:
     before = model.save_pretrained(tmp_path / "a")
     with torch.no_grad():
         model.decoder.heads.tubes.bias.add_(1)
@@ -78,13 +78,14 @@ def test_weights_of_another_architecture_are_refused(saved: Path, model: SweetTo
         load_weights(model, saved / WEIGHTS_FILE)
 
 
-def test_the_manifest_cannot_lead_outside_its_directory(saved: Path) -> None:
-    from sweettok.persistence import _fingerprint
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "lexicon/../../secret"])
+def test_the_manifest_cannot_lead_outside_its_directory(saved: Path, name: str) -> None:
+    from sweettok.tokenizer_manifest import fingerprint_of
 
     path = saved / MANIFEST_FILE
     manifest = read_manifest(saved)
-    manifest["files"]["../secret"] = "0" * 64
-    manifest["fingerprint"] = _fingerprint(manifest["config"], manifest["files"])
+    manifest["files"][name] = "0" * 64
+    manifest["fingerprint"] = fingerprint_of(manifest["config"], manifest["files"])
     path.write_text(json.dumps(manifest))
     with pytest.raises(CheckpointError, match="outside"):
         SweetTok.from_pretrained(saved)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,14 +13,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import DatasetError, QuarantineReason
-from pipeline.id_index import IdIndex, first_occurrences, ids_of_keys, keys_of_ids
+from pipeline.dataset import TokenDataset
+from pipeline.dataset.finished_units import FinishedUnits
+from pipeline.errors import DatasetError, PipelineError, QuarantineReason
+from pipeline.id_index import (
+    KeyColumns,
+    SortedIds,
+    ids_of_keys,
+    is_repeated,
+    keys_of_packed,
+    packed_ids,
+    sorted_order,
+    unpacked_ids,
+)
 from pipeline.planning import Plan, PlanCounts, plan, plan_units
 from pipeline.records import ArchiveMember, InputFault, ListedVideo, WorkUnit
 from pipeline.sources.batches import batches_of, videos_of
 from pipeline.transport import table_to_records
 from pipeline.unit_table import UnitTable
-from tests.token_samples import listed_video, work_unit
+from tests.token_samples import commit_all, listed_video, unit_records, work_unit
 
 NAMES = st.sampled_from("abcdefgh")
 VERSIONS = st.sampled_from("12")
@@ -34,14 +47,26 @@ KEYS = st.lists(st.tuples(HALVES, HALVES))
 Finished = tuple[ListedVideo, str, str | None]
 
 
-def finished_table(rows: Sequence[Finished]) -> pa.Table:
-    columns = {
-        "video_id": [video.video_id for video, _, _ in rows],
-        "video_fingerprint": [video.fingerprint for video, _, _ in rows],
-        "state": [state for _, state, _ in rows],
-        "reason": [reason for _, _, reason in rows],
+def finished_units(rows: Sequence[Finished]) -> FinishedUnits:
+    """What a dataset with these videos would have, those with tokens in files of two."""
+    tokens = [video for video, state, _ in rows if state == "tokens"]
+    tables = [
+        pa.table(
+            {
+                "video_id": packed_ids(pa.array([video.video_id for video in few])),
+                "video_fingerprint": packed_ids(pa.array([video.fingerprint for video in few])),
+            }
+        )
+        for few in (tokens[start : start + 2] for start in range(0, len(tokens), 2))
+    ]
+    others = [(video, reason) for video, _, reason in rows if reason is not None]
+    quarantined = {
+        "video_id": [video.video_id for video, _ in others],
+        "video_fingerprint": [video.fingerprint for video, _ in others],
+        "reason": [reason for _, reason in others],
     }
-    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+    columns = {name: pa.array(values, pa.string()) for name, values in quarantined.items()}
+    return FinishedUnits(lambda: tables, pa.table(columns))
 
 
 def plan_in_batches(
@@ -59,7 +84,7 @@ def plan_in_batches(
             yield from batches_of(videos[start:end])
             start, number = end, number + 1
 
-    return plan(batches(), finished_table(rows), retry_quarantined=retried)
+    return plan(batches(), finished_units(rows), retry_quarantined=retried)
 
 
 @dataclass
@@ -189,44 +214,119 @@ def test_it_is_what_looking_at_every_video_gives(
 
 def test_what_was_taken_down_before_it_was_ever_seen_is_left_alone() -> None:
     video = listed_video("unseen")
-    finished = finished_table([(video, "taken_down", "taken_down")])
-    unseen = finished.set_column(1, "video_fingerprint", pa.array([""]))
-    units, counts = plan_units([video], unseen)
+    row = {"video_id": [video.video_id], "video_fingerprint": [""], "reason": ["taken_down"]}
+    finished = FinishedUnits(list, pa.table(row))
+    units, counts = plan_units([video], finished)
     assert (len(units), counts.num_taken_down, counts.num_removed) == (0, 1, 0)
+    assert finished.to_table().to_pylist() == [
+        {name: values[0] for name, values in row.items()} | {"state": "taken_down"}
+    ]
 
 
-def test_what_another_program_wrote_is_refused() -> None:
-    finished = finished_table([(listed_video("a"), "tokens", None)])
-    broken = finished.set_column(0, "video_id", pa.array(["no id"]))
-    with pytest.raises(DatasetError, match=r"column video_id.*'no id'.*restore"):
-        plan_units([], broken)
-    odd = finished.set_column(1, "video_fingerprint", pa.array(["g" * 32]))
-    with pytest.raises(DatasetError, match=r"video_fingerprint.*0-9 and a-f"):
-        plan_units([], odd)
+def test_a_video_in_two_files_and_in_quarantine_counts_once() -> None:
+    """As a run leaves it that was stopped between its commits."""
+    rows: list[Finished] = [(listed_video("a"), "tokens", None)] * 3
+    finished = finished_units([*rows, (listed_video("a"), "quarantined", "empty")])
+    assert finished.to_table()["state"].to_pylist() == ["tokens"]
+    planned = plan(batches_of([]), finished)
+    assert planned.removed.to_pylist() == [listed_video("a").video_id]
+    assert planned.counts == PlanCounts(num_removed=1, num_finished=1)
+
+
+def test_a_takedown_wins_over_whatever_else_is_stored_of_its_video() -> None:
+    """As a takedown leaves it that was stopped half-way, beside an older quarantine row."""
+    rows: list[Finished] = [
+        (listed_video("a"), "tokens", None),
+        (listed_video("b"), "tokens", None),
+        (listed_video("b"), "quarantined", "empty"),
+        (listed_video("b"), "taken_down", "taken_down"),
+    ]
+    states = finished_units(rows).to_table().sort_by("state").select(["video_id", "state"])
+    assert states.to_pylist() == [
+        {"video_id": listed_video("b").video_id, "state": "taken_down"},
+        {"video_id": listed_video("a").video_id, "state": "tokens"},
+    ]
+
+
+def test_what_another_program_wrote_is_refused(tmp_path: Path) -> None:
+    for name, odd, what in (
+        ("video_id", "no id", r"column video_id of part-.*'no id'.*restore"),
+        ("video_fingerprint", "g" * 32, r"video_fingerprint.*0-9 and a-f"),
+    ):
+        root = tmp_path / name
+        commit_all(root, unit_records(work_unit("a"), 1))
+        dataset = TokenDataset.open(root)
+        rows = dataset.rows().read_all()
+        place = rows.schema.get_field_index(name)
+        foreign = rows.set_column(place, name, pa.array([odd]))
+        dataset.clips.swap([], [dataset.clips.write(foreign)], {})
+        with pytest.raises(DatasetError, match=what):
+            plan_units([], dataset.finished_units())
 
 
 @given(stored=KEYS, wanted=KEYS)
 def test_keys_are_found_also_where_half_of_them_is_shared(
     stored: list[tuple[int, int]], wanted: list[tuple[int, int]]
 ) -> None:
-    distinct = list(dict.fromkeys(stored))
-    positions = IdIndex(as_keys(distinct)).positions(as_keys(wanted))
-    expected = [distinct.index(key) if key in distinct else -1 for key in wanted]
-    assert positions.tolist() == expected
-    is_first = [key not in wanted[:place] for place, key in enumerate(wanted)]
-    assert first_occurrences(as_keys(wanted)).tolist() == is_first
+    high, low = halves_of(stored)
+    order = sorted_order(high, low)
+    assert order.tolist() == sorted(range(len(stored)), key=lambda place: stored[place])
+    distinct = sorted(set(stored))
+    positions = SortedIds(*halves_of(distinct)).positions(as_keys(wanted))
+    assert positions.tolist() == [distinct.index(k) if k in distinct else -1 for k in wanted]
+    repeated = [key in wanted[:place] for place, key in enumerate(wanted)]
+    assert is_repeated(*halves_of(wanted)).tolist() == repeated
 
 
 @given(keys=KEYS, start=st.integers(0, 5))
-def test_ids_and_keys_are_the_same_thing(keys: list[tuple[int, int]], start: int) -> None:
+def test_ids_packed_ids_and_keys_are_the_same_thing(
+    keys: list[tuple[int, int]], start: int
+) -> None:
     ids = ids_of_keys(as_keys(keys))
     assert ids.to_pylist() == [f"{high:016x}{low:016x}" for high, low in keys]
     chunked = pa.chunked_array([ids.slice(start), ids.slice(0, start)], pa.string())
-    assert keys_of_ids(chunked).tolist() == as_keys([*keys[start:], *keys[:start]]).tolist()
+    packed = packed_ids(chunked)
+    assert b"".join(packed.to_pylist()).hex() == "".join(chunked.to_pylist())
+    assert unpacked_ids(packed).to_pylist() == chunked.to_pylist()
+    again = [keys_of_packed(chunk) for chunk in packed.chunks]
+    assert np.concatenate(again).tolist() == as_keys([*keys[start:], *keys[:start]]).tolist()
+
+
+def test_an_empty_id_is_packed_only_where_it_may_be_empty() -> None:
+    ids = pa.array(["a" * 32, ""])
+    packed = packed_ids(ids, allow_empty=True)
+    assert packed.to_pylist() == [b"\xaa" * 16, None]
+    assert unpacked_ids(packed).to_pylist() == ids.to_pylist()
+    with pytest.raises(ValueError, match="'' is no id"):
+        packed_ids(ids)
+
+
+def halves_of(keys: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """The halves of keys that come one at a time."""
+    columns = KeyColumns()
+    for key in keys:
+        columns.add(as_keys([key]))
+    return columns.take()
 
 
 def as_keys(keys: Sequence[tuple[int, int]]) -> np.ndarray:
     return np.array(keys, np.uint64).reshape(-1, 2)
+
+
+def test_many_units_wait_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than are held in memory; of those listed twice in different batches the first count."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    videos = [listed_video(f"{number}", number=str(number)) for number in range(60_000)]
+    planned = plan_in_batches([*videos, *videos[10_000:]], [], sizes=[25_000])
+    assert (planned.counts.num_new, planned.counts.num_repeated) == (60_000, 50_000)
+    assert len(planned.units) == 60_000
+    assert planned.units.slice(59_999, 5) == [WorkUnit.from_listed(videos[-1])]
+    uris = planned.units.table["uri"].to_pylist()
+    assert uris == [video.uri for video in videos]
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(PipelineError, match=r"does not fit into .*nowhere.*TMPDIR"):
+        plan_in_batches(videos, [], sizes=[60_000])
 
 
 def test_a_unit_table_holds_units() -> None:
@@ -253,5 +353,5 @@ def test_a_listing_survives_being_packed() -> None:
     ]  # fmt: skip
     (batch,) = batches_of(videos)
     assert list(videos_of(batch)) == videos
-    (unit,), _ = plan_units(videos[1:], finished_table([]))
+    (unit,), _ = plan_units(videos[1:], FinishedUnits.none())
     assert unit == WorkUnit.from_listed(videos[1])

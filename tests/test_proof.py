@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline.errors import PipelineError
 from pipeline.motion_corpus.sheet import MotionCorpusJobConfig
 from pipeline.proof.anchors import STILL_ROW
 from pipeline.proof.clip_sets import ClipSet
@@ -27,6 +28,7 @@ from pipeline.proof.motion_network import (
 from pipeline.proof.motion_training import ensure_motion_network
 from pipeline.proof.one_thread import one_thread
 from pipeline.proof.probe import PENALTIES, held_out_squares, probe_tokens, ridge_scores
+from pipeline.proof.run_training import load_run
 from sweettok import ClipGeometry, Lexicon, pixels_to_video
 from sweettok.errors import ConfigError
 from sweettok.strict_config import load_config
@@ -297,6 +299,11 @@ def test_a_row_with_settings_of_its_own_and_all_differences(
             expected = means[found["row"]] - means["decoupled"]
             assert found["psnr_db"]["mean"] == pytest.approx(expected, abs=1e-5)
     assert "| wide windows | 1 |" in comparison.tables
+    loaded, variant = load_run(next(comparison.directory.glob("runs/natural-wide_windows-*")))
+    assert (variant, loaded.config.temporal_queries.window_queries) == ("decoupled", 2)
+    assert not loaded.training
+    with pytest.raises(PipelineError, match="no run below an output"):
+        load_run(comparison.directory)
     # The other row is the one that it was before.
     again = CompareConfig.from_mapping(values | {"rows": ["decoupled", "patch"]})
     assert compare_methods(again).num_new == 1

@@ -18,7 +18,6 @@ from pipeline.proof.anchors import (
     still_first_frame,
 )
 from pipeline.proof.clip_sets import ClipSet
-from pipeline.proof.differences import Difference, bootstrapped
 from pipeline.proof.evaluation import MAX_PSNR_DB, Instruments, features_distance, measure
 from pipeline.proof.one_thread import one_thread
 from pipeline.proof.probe import ridge_scores
@@ -27,6 +26,7 @@ from pipeline.proof.tables import Yardstick, markdown_tables, part_tables
 from pipeline.proof.token_measures import costs_of, equal_ids_per_code, measure_tokenizer
 from sweettok import ClipGeometry, Lexicon
 from sweettok.baselines import build_variant
+from sweettok.bootstrap import Interval, mean_interval
 from tests.proof_samples import moving_squares, result_of, stored_clips
 from tests.tiny_models import tiny_config
 
@@ -96,17 +96,17 @@ def test_intervals_count_videos_and_not_clips() -> None:
     generator = np.random.default_rng(1)
     videos = np.repeat(np.arange(40), 25)
     by_clip = 0.3 + generator.normal(size=40)[videos] + 0.01 * generator.normal(size=1000)
-    found = bootstrapped(by_clip, videos)
+    found = mean_interval(by_clip, videos)
     assert found.mean == pytest.approx(by_clip.mean())
     assert found.low is not None
     assert found.high is not None
     half_width = 1.96 * by_clip.reshape(40, 25).mean(axis=1).std(ddof=1) / 40**0.5
     assert found.high - found.low == pytest.approx(2 * half_width, rel=0.15)
     assert found.low < found.mean < found.high
-    few = bootstrapped(by_clip[:50], videos[:50])
+    few = mean_interval(by_clip[:50], videos[:50])
     assert (few.low, few.high) == (None, None)
     # Videos of many clips weigh more: the mean is over clips.
-    uneven = bootstrapped(np.array([1.0] * 20 + [0.0] * 5), [0] * 16 + [1, 2, 3, 4, *range(5, 10)])
+    uneven = mean_interval(np.array([1.0] * 20 + [0.0] * 5), [0] * 16 + [1, 2, 3, 4, *range(5, 10)])
     assert uneven.mean == pytest.approx(0.8)
 
 
@@ -157,7 +157,7 @@ def test_the_table_shows_means_spreads_and_what_is_missing() -> None:
     results[0]["parts"]["near"]["perceptual"] = 0.125
     rows = [RowConfig.model_validate(name) for name in ("patch", "flattened", "decoupled")]
     anchors = [result_of(STILL_ROW, None, psnr_db=17.0, ssim=0.6)]
-    differences = {("natural", "near", "patch"): {"psnr_db": Difference(-6.0, -7.0, -5.125)}}
+    differences = {("natural", "near", "patch"): {"psnr_db": Interval(-6.0, -7.0, -5.125)}}
     tables = part_tables(results, rows, anchors, differences)
     text = markdown_tables(tables, Yardstick(0.91, 64))
     lines = [line for line in text.splitlines() if line.startswith("| ")]

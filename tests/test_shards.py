@@ -18,7 +18,7 @@ from pipeline.planning import plan
 from pipeline.records import ListedVideo
 from pipeline.sources import SourceConfig, find_video, list_batches, list_videos
 from pipeline.storage import StorageConfig, canonical_uri, local_copy
-from tests.test_planning import finished_table
+from tests.test_planning import finished_units
 
 Member = tuple[str, bytes]
 
@@ -96,7 +96,7 @@ def test_samples_become_videos_with_their_texts(tmp_path: Path) -> None:
     assert [video.size_bytes for video in videos] == [11, 6, 1, 1, 5, 6]
     assert len({video.video_id for video in videos}) == 6
     assert list(list_videos(shards(second, first))) == videos
-    units = list(plan(list_batches(shards(tmp_path)), finished_table([])).units)
+    units = list(plan(list_batches(shards(tmp_path)), finished_units([])).units)
     assert [unit.member for unit in units] == [video.member for video in videos]
     for video in videos:
         unit = find_video(video.uri, video.fingerprint, StorageConfig())

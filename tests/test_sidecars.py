@@ -19,7 +19,7 @@ from pipeline.records import Quarantine, UnitEnd, WorkUnit
 from pipeline.sources import SourceConfig, list_batches, list_videos
 from pipeline.storage import StorageConfig, canonical_uri
 from pipeline.unit_parts import split_units
-from tests.test_planning import finished_table
+from tests.test_planning import finished_units
 from tests.test_shards import as_json, shards, write_shard
 from tests.tiny_models import tiny_config
 
@@ -38,7 +38,7 @@ FAULTS = {
 
 
 def units_of(source: SourceConfig) -> list[WorkUnit]:
-    return list(plan(list_batches(source), finished_table([])).units)
+    return list(plan(list_batches(source), finished_units([])).units)
 
 
 def quarantine_of(unit: WorkUnit) -> Quarantine:

@@ -240,7 +240,7 @@ def test_an_older_version_reads_as_it_was(root: Path) -> None:
     old = TokenDataset.open(root, version=first)
     assert (old.version, old.num_clips()) == (first, 2)
     assert sum(batch.num_rows for batch in old.rows()) == 2
-    assert old.finished_units().num_rows == 1
+    assert old.finished_units().to_table().num_rows == 1
     assert TokenDataset.open(root).num_clips() == 4
     with pytest.raises(DatasetError, match="99"):
         TokenDataset.open(root, version=99)
@@ -414,7 +414,7 @@ def test_the_schema_is_what_the_table_says(root: Path) -> None:
     assert dataset.rows().read_all().num_rows == 0
     with pytest.raises(DatasetError, match="no_such_column"):
         dataset.rows(["no_such_column"])
-    assert dataset.finished_units().num_rows == 0
+    assert dataset.finished_units().to_table().num_rows == 0
     assert listed_video("a").video_id == work_unit("a").video_id
     with pytest.raises(DeltaError):
         DeltaTable.create(str(root), TOKEN_SCHEMA)

@@ -23,7 +23,7 @@ from pipeline.training.state import TrainingProgress, load_checkpoint
 from pipeline.training.trainer import Trainer
 from sweettok import Lexicon, SweetTok
 from sweettok.errors import ConfigError, LexiconError
-from sweettok.persistence import read_manifest
+from sweettok.tokenizer_manifest import read_manifest
 from tests.killed_runs import (
     kill_worker_then_driver,
     last_checkpoint,

@@ -24,7 +24,7 @@ from pipeline.sources import list_videos
 from pipeline.storage import StorageConfig
 from pipeline.tokenization import TokenizeConfig, build_lineage
 from pipeline.unit_parts import MAX_PARTS, split_units
-from sweettok.persistence import read_manifest
+from sweettok.tokenizer_manifest import read_manifest
 from tests import video_factory as factory
 from tests.decoding_runs import CONFIG, settings, stage_results, unit_of, why_no_torchcodec
 from tests.tiny_corpus import (

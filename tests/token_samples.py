@@ -94,7 +94,7 @@ def table_of(root: Path) -> list[dict[str, object]]:
 
 def states_of(root: Path) -> dict[str, str]:
     """The state of every finished video; fails if one is listed twice."""
-    finished = TokenDataset.open(root).finished_units()
+    finished = TokenDataset.open(root).finished_units().to_table()
     states = dict(zip(finished["video_id"].to_pylist(), finished["state"].to_pylist(), strict=True))
     assert len(states) == finished.num_rows
     return states

@@ -6,15 +6,15 @@ test can say which frames it got and not only how many.
 
 from __future__ import annotations
 
-import os
 import struct
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+
+from pipeline.evaluation.video_codec import scheduling_kept
 
 # A clock fine enough for times that follow no frame rate, and exact at 25 and 30 fps.
 TIME_BASE = Fraction(1, 9000)
@@ -46,7 +46,7 @@ def make_video(
     if times_s is None:
         times_s = [number / fps for number in range(len(frames))]
     with (
-        _scheduling_kept(),
+        scheduling_kept(),
         av.open(str(path), "w", options=muxer_options or {}) as container,
     ):
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
@@ -161,22 +161,9 @@ def has_encoder(codec: str) -> bool:
     """Whether this build of FFmpeg can make such a file."""
     try:
         av.codec.Codec(codec, "w")
-    except av.error.FFmpegError:
+    except (av.error.FFmpegError, ValueError):
         return False
     return True
-
-
-@contextmanager
-def _scheduling_kept() -> Iterator[None]:
-    """SVT-AV1 gives the process that encodes real-time priority where it may, and leaves it so.
-
-    A test run of root's then starves everything else on the machine, its own children included.
-    """
-    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
-    try:
-        yield
-    finally:
-        os.sched_setscheduler(0, policy, parameters)
 
 
 def _write_tone(

@@ -5,6 +5,7 @@
     <root>/_tokenizer/<id>/   the tokenizer's files, so that the dataset can be decoded alone
     <root>/_runs/<run_id>/    resolved config and summary of every run
     <root>/_pins/<name>.json  versions that vacuum leaves alone
+    <root>/_lease/<n>.json    which refresh is under way
 
 Folders whose names start with an underscore are invisible to Delta readers and to vacuum.
 """

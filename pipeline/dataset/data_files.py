@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pa_fs
@@ -126,6 +127,26 @@ def read_data_file(
         return pq.ParquetFile(file, page_checksum_verification=True).read(columns=columns)
 
 
+def read_distinct(path: str, filesystem: pa_fs.FileSystem, columns: Sequence[str]) -> pa.Table:
+    """The rows of some string columns of one file, every one once.
+
+    Of rows that are equal and follow each other, as the clips of a video do, only the first one is
+    ever made a text: their number hardly matters.
+
+    Raises:
+        OSError: As `read_data_file`.
+    """
+    with filesystem.open_input_file(path) as file:
+        parquet = pq.ParquetFile(
+            file, read_dictionary=list(columns), page_checksum_verification=True
+        )
+        rows = parquet.read(columns=list(columns))
+    schema = pa.schema([(name, pa.string()) for name in columns])
+    parts = [_run_starts(batch).cast(schema) for batch in rows.to_batches()]
+    firsts = pa.Table.from_batches(parts, schema)
+    return firsts.group_by(list(columns)).aggregate([]).combine_chunks()
+
+
 def read_schema(path: str, filesystem: pa_fs.FileSystem) -> pa.Schema:
     """The columns of one file."""
     with filesystem.open_input_file(path) as file:
@@ -147,6 +168,18 @@ def read_row_groups(path: str, filesystem: pa_fs.FileSystem) -> Iterator[pa.Tabl
 def without_videos(rows: pa.Table, video_ids: pa.Array) -> pa.Table:
     """`rows` except those of the videos in `video_ids`."""
     return rows.filter(pc.invert(pc.is_in(rows["video_id"], value_set=video_ids)))
+
+
+def _run_starts(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows of dictionary columns that differ from the one before; with nulls, all rows."""
+    if any(column.null_count for column in batch.columns):
+        return batch
+    is_start = np.zeros(batch.num_rows, bool)
+    is_start[:1] = True
+    for column in batch.columns:
+        codes = column.indices.to_numpy()
+        is_start[1:] |= codes[1:] != codes[:-1]
+    return batch.filter(pa.array(is_start))
 
 
 def _writer_options(schema: pa.Schema) -> dict[str, Any]:

@@ -103,6 +103,12 @@ class SideFiles:
                 f"{self._uri}: {folder} is not stored completely; run the job that writes the "
                 "dataset again with the same tokenizer"
             )
+        for name in hashes:
+            if not _is_below(name):
+                raise DatasetError(
+                    f"{self._uri}/{folder}/{_MANIFEST} names {name!r}, outside of its folder; the "
+                    "dataset was altered: take it from where it was written"
+                )
         key = json.dumps(hashes, sort_keys=True).encode()
         target = cache_dir / hashlib.sha256(key).hexdigest()[:32]
         if target.is_dir():
@@ -136,7 +142,15 @@ class SideFiles:
 
     def _manifest(self, folder: str) -> dict[str, str] | None:
         content = self.read(f"{folder}/{_MANIFEST}")
-        return None if content is None else dict(json.loads(content))
+        if content is None:
+            return None
+        try:
+            return {str(name): str(sha256) for name, sha256 in json.loads(content).items()}
+        except (AttributeError, ValueError) as error:
+            raise DatasetError(
+                f"{self._uri}/{folder}/{_MANIFEST} is no list of files ({error}); the dataset was "
+                "altered: take it from where it was written"
+            ) from None
 
 
 def unused_copies(cache_dir: Path, unused_for: timedelta) -> dict[Path, int]:
@@ -174,6 +188,12 @@ def checked_name(name: str, what: str) -> str:
             f"{what} {name!r} cannot be a file name: use letters, digits, '.', '_' and '-'"
         )
     return name
+
+
+def _is_below(name: str) -> bool:
+    """Whether a name written by others stays within the folder that it is joined to."""
+    parts = name.split("/")
+    return "\\" not in name and "\0" not in name and not {"", ".", ".."} & set(parts)
 
 
 def _file_sha256(path: Path) -> str:

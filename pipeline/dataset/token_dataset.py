@@ -27,6 +27,7 @@ from pipeline.dataset.creation import (
     open_clips,
     open_quarantine,
 )
+from pipeline.dataset.finished_units import FinishedUnits
 from pipeline.dataset.lineage import Lineage, Predecessor
 from pipeline.dataset.pins import Pin, Pins
 from pipeline.dataset.schema import attribute_names, check_attribute_names, lacking_columns
@@ -35,14 +36,6 @@ from pipeline.dataset.storage_options import delta_storage_options
 from pipeline.dataset.video_table import VideoTable
 from pipeline.errors import DatasetError, LineageError, QuarantineReason
 from pipeline.storage import StorageConfig, normalized_uri
-
-STATE_TOKENS = "tokens"
-STATE_QUARANTINED = "quarantined"
-STATE_TAKEN_DOWN = "taken_down"
-FINISHED_SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("video_id", "video_fingerprint", "state", "reason")]
-)
-"""Columns of `TokenDataset.finished_units`."""
 
 TOKENIZER_CACHE = "~/.cache/sweettok/tokenizers"
 """Where `TokenDataset.tokenizer_files` keeps its copies unless it is told otherwise."""
@@ -111,7 +104,7 @@ class TokenDataset:
         *,
         storage: StorageConfig | None = None,
         new_version_of: str | Path | None = None,
-    ) -> pa.Table:
+    ) -> FinishedUnits:
         """The `finished_units` of a dataset that `create_or_open` would create; creates nothing.
 
         They are what was taken down in the dataset that it continues.
@@ -122,9 +115,10 @@ class TokenDataset:
         uri = normalized_uri(uri)
         older = None if new_version_of is None else normalized_uri(new_version_of)
         check_creatable(uri, lineage, delta_storage_options(storage), older)
+        check_creatable(uri, lineage, delta_storage_options(storage), older)
         if older is None:
-            return FINISHED_SCHEMA.empty_table()
-        return _taken_down_units(TokenDataset.open(older, storage=storage).quarantined.keys())
+            return FinishedUnits.none()
+        return FinishedUnits.taken_down_in(TokenDataset.open(older, storage=storage).quarantined)
 
     @classmethod
     def create_or_open(
@@ -239,25 +233,9 @@ class TokenDataset:
         rows = on_store(self.uri, lambda: self.quarantined.arrow_dataset().to_table())
         return rows.filter(self._is_quarantined(rows)).sort_by("video_uri")
 
-    def finished_units(self) -> pa.Table:
-        """What needs no work, a row per video: video_id, video_fingerprint, state, reason.
-
-        `state` is "tokens", "quarantined" or "taken_down"; `reason` is the quarantine's, null for
-        tokens. A video that was taken down needs no work at any fingerprint.
-        """
-        quarantined = self.quarantined.keys()
-        quarantined = quarantined.filter(self._is_quarantined(quarantined))
-        tokens = self.clips.keys()
-        taken_down = pc.is_in(tokens["video_id"], value_set=self.taken_down_ids())
-        tokens = tokens.filter(pc.invert(taken_down))
-        states = pc.if_else(
-            _is_taken_down(quarantined["reason"]), STATE_TAKEN_DOWN, STATE_QUARANTINED
-        )
-        no_reason = pa.nulls(tokens.num_rows, pa.string())
-        tokens = tokens.append_column("state", pa.repeat(STATE_TOKENS, tokens.num_rows))
-        quarantined = quarantined.append_column("state", states)
-        tables = [tokens.append_column("reason", no_reason), quarantined.select([0, 1, 3, 2])]
-        return pa.concat_tables(tables)
+    def finished_units(self) -> FinishedUnits:
+        """What needs no work; it is read from this version whenever it is iterated."""
+        return FinishedUnits(self.clips.stream_keys, self.quarantined.keys())
 
     def taken_down_ids(self) -> pa.Array:
         """Ids of the videos that were taken down and must never be tokenized again."""
@@ -391,12 +369,6 @@ class TokenDataset:
     @property
     def _tokenizer_folder(self) -> str:
         return f"_tokenizer/{self.lineage.fingerprint}"
-
-
-def _taken_down_units(quarantined: pa.Table) -> pa.Table:
-    rows = quarantined.filter(_is_taken_down(quarantined["reason"]))
-    rows = rows.append_column("state", pa.repeat(STATE_TAKEN_DOWN, rows.num_rows))
-    return rows.select(FINISHED_SCHEMA.names)
 
 
 def _is_taken_down(reasons: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -9,7 +9,7 @@ committed twice by two writers.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +24,7 @@ from pipeline.dataset.commits import commit_actions, commit_errors, dataset_erro
 from pipeline.dataset.data_files import (
     DataFile,
     read_data_file,
+    read_distinct,
     read_row_groups,
     read_schema,
     remove_action,
@@ -31,13 +32,12 @@ from pipeline.dataset.data_files import (
     write_data_file,
     write_tables,
 )
-from pipeline.dataset.key_index import KeyIndex, distinct
+from pipeline.dataset.key_index import KEY_COLUMNS, KeyIndex, distinct
 from pipeline.dataset.side_files import SideFiles
 from pipeline.dataset.table_properties import honest_dataset, wanted_properties
 from pipeline.errors import DatasetError, TransientError
 from pipeline.records import stable_id
 
-KEY_COLUMNS = ("video_id", "video_fingerprint")
 _CREATE_ATTEMPTS = 3
 
 
@@ -67,7 +67,7 @@ class VideoTable:
         self._table = _open_table(uri, self.options, version)
         self._check_protocol()
         self.filesystem = pa_fs.PyFileSystem(DeltaStorageHandler(uri, self.options))
-        self._keys = KeyIndex((*KEY_COLUMNS, *more_key_columns), self.read)
+        self._keys = KeyIndex(uri, (*KEY_COLUMNS, *more_key_columns), self._read_keys)
         self._rests: dict[tuple[str, str], DataFile | None] = {}
 
     @staticmethod
@@ -195,12 +195,15 @@ class VideoTable:
 
     def keys(self) -> pa.Table:
         """The distinct pairs (video_id, video_fingerprint) of this version."""
-        return distinct(self._current_keys().all_keys())
+        return distinct(self._current_keys().keys_of(None))
+
+    def stream_keys(self) -> Iterator[pa.Table]:
+        """The keys of one data file after the other, with packed ids; nothing of them is kept."""
+        return self._keys.stream(self.file_sizes())
 
     def keys_of(self, video_ids: pa.Array) -> pa.Table:
         """The rows of `keys` whose video is one of `video_ids`."""
-        keys = self._current_keys().all_keys()
-        return distinct(keys.filter(pc.is_in(keys["video_id"], value_set=video_ids)))
+        return distinct(self._current_keys().keys_of(video_ids))
 
     def fingerprints(self, video_ids: Collection[str] | pa.Array) -> dict[str, str]:
         """The fingerprint at which each of `video_ids` is in this version, where it is."""
@@ -346,6 +349,9 @@ class VideoTable:
             rest = self.write_without(path, leaving)
         self._rests[key] = rest
         return rest
+
+    def _read_keys(self, path: str, columns: Sequence[str]) -> pa.Table:
+        return on_store(self.uri, lambda: read_distinct(path, self.filesystem, columns))
 
     def _current_keys(self) -> KeyIndex:
         self._keys.move_to(self.file_sizes())

@@ -16,7 +16,8 @@ nvdec_decoder      the same on a GPU
 cutting            decoder + windows + preprocessing → clips, in this process
 fallback           the implementations in order, until one reads the whole file
 isolation          the same in a child process that can be killed …
-child, clip_server … the program of that child
-messages           … and the words between the two
+child, clip_server … the program of that child …
+slots              … the memory that both share …
+messages           … and the words between them
 stage              work unit → clips and the unit's end, never raising for one video
 """

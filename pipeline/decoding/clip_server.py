@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import mmap
 import signal
-from collections import deque
-from dataclasses import asdict
 from math import ceil
 from multiprocessing.connection import Connection
 
 import numpy as np
+from jaxtyping import UInt8
 
 from pipeline.clips import ClipShare
 from pipeline.decoding import messages
 from pipeline.decoding.cutting import CutClip, CutSettings, InProcessCutter
 from pipeline.decoding.interface import DecodeError
+from pipeline.decoding.slots import SlotsToFill, memory_bytes
 from pipeline.errors import RecordError
+from pipeline.records import plain_fields
 
 # The parent enforces the deadline; this only ends a hanging child whose parent was killed.
 _ORPHAN_GRACE_S = 5
@@ -27,11 +28,9 @@ class ClipServer:
     def __init__(self, connection: Connection, memory_fd: int) -> None:
         self._connection = connection
         self._settings: CutSettings = messages.settings_from_message(messages.receive(connection))
-        num_slots = self._settings.decode.clips_in_flight
-        memory = mmap.mmap(memory_fd, num_slots * self._settings.clip_bytes)
-        self._slots = np.frombuffer(memory, np.uint8).reshape(num_slots, *self._settings.clip_shape)
-        self._free_slots: deque[int] = deque(range(num_slots))
-        self._cutter = InProcessCutter(self._settings)
+        memory = mmap.mmap(memory_fd, memory_bytes(self._settings))
+        self._slots = SlotsToFill(memory, self._settings)
+        self._cutter = InProcessCutter(self._settings, self._new_clip)
         messages.send(connection, {"kind": "ready"})
 
     def run(self) -> None:
@@ -39,7 +38,7 @@ class ClipServer:
         while True:
             message = messages.receive(self._connection)
             if message["kind"] == "release":
-                self._free_slots.append(message["slot"])
+                self._slots.release(message["slot"])
             else:
                 self._serve(message)
 
@@ -55,22 +54,29 @@ class ClipServer:
             failure = DecodeError.from_error(error)
             answer = {"kind": "failure", **messages.failure_to_message(failure)}
         signal.alarm(0)
+        self._slots.give_up_unfinished()
         messages.send(self._connection, answer)
+
+    def _new_clip(self, shape: tuple[int, ...]) -> UInt8[np.ndarray, "num_frames height width 3"]:
+        while self._slots.is_short and self._connection.poll():
+            self._await_release()
+        return self._slots.new_clip(shape)
 
     def _hand_over(self, clip: CutClip) -> None:
         signal.alarm(0)
-        while not self._free_slots:
-            self._free_slots.append(messages.receive(self._connection)["slot"])
-        slot = self._free_slots.popleft()
-        self._slots[slot] = clip.frames
+        while not self._slots.num_free:
+            self._await_release()
         message = {
             "kind": "clip",
-            "slot": slot,
-            "source": asdict(clip.source),
-            "window": asdict(clip.window),
+            "slot": self._slots.filled(clip.frames),
+            "source": plain_fields(clip.source),
+            "window": plain_fields(clip.window),
         }
         messages.send(self._connection, message)
         self._arm_alarm()
+
+    def _await_release(self) -> None:
+        self._slots.release(messages.receive(self._connection)["slot"])
 
     def _arm_alarm(self) -> None:
         # The signal's default action ends the process even while C code holds the interpreter.

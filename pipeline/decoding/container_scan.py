@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 from jaxtyping import Int64
 
 from pipeline.decoding.interface import DecodeConfig, FrameTimeline, check_frame_size
+from pipeline.decoding.limits import check_duration, check_num_frames, refuse_playlist
 from pipeline.decoding.packets import demuxed
 from pipeline.decoding.seek_points import NO_TIME, SeekPoints
 from pipeline.errors import QuarantineReason, RecordError
@@ -75,6 +76,11 @@ class VideoScan:
     is_last_corrupt: bool
     seek_points: SeekPoints
 
+    @property
+    def span(self) -> int:
+        """From the first to the last displayed frame, in units of `time_base_s`."""
+        return int(self.timestamps[-1]) - int(self.timestamps[0]) if len(self.timestamps) else 0
+
     def timeline(self) -> FrameTimeline:
         """The timestamps in seconds from the first displayed frame."""
         return timeline_of(
@@ -89,6 +95,7 @@ def open_video(path: str, config: DecodeConfig) -> Iterator[tuple[InputContainer
     Raises:
         RecordError: Not a container, cut before its index, no video, or no decoder for it.
     """
+    refuse_playlist(path)
     try:
         container = av.open(
             path, mode="r", metadata_errors="replace", options={"protocol_whitelist": "file"}
@@ -122,9 +129,11 @@ def scan_packets(path: str, config: DecodeConfig) -> VideoScan:
     """
     with open_video(path, config) as (container, stream):
         check_frame_size(stream.width, stream.height, config)
-        collected = _collect(container, stream)
+        collected = _collect(container, stream, config)
         scan = collected.result(stream)
         _check_complete(container, stream, scan, os.stat(path).st_size)
+        if scan.span <= _MAX_SPAN:  # else its timeline says that it is damaged
+            check_duration(float(scan.span * scan.time_base_s), config)
         if container.format.name == "gif":
             _check_gif_trailer(path)
         return scan
@@ -206,13 +215,14 @@ class _Collected:
         )
 
 
-def _collect(container: InputContainer, stream: VideoStream) -> _Collected:
+def _collect(container: InputContainer, stream: VideoStream, config: DecodeConfig) -> _Collected:
     is_avi = container.format.name == "avi"
     collected = _Collected(is_avi, SeekPoints(stream))
     try:
         for packet in demuxed(container, stream):
             if packet.size > 0 or packet.dts is not None:
                 collected.take(packet)
+                check_num_frames(len(collected.pts), config)
     except av.error.FFmpegError as error:
         raise RecordError(
             QuarantineReason.UNDECODABLE,

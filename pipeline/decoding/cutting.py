@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Protocol
@@ -17,6 +17,7 @@ from pipeline.clips import (
     ClipShare,
     gather_clips,
     needed_frames,
+    new_clip,
     plan_windows,
 )
 from pipeline.decoding.decord_decoder import DecordDecoder
@@ -96,13 +97,22 @@ class FileCutter(Protocol):
 class InProcessCutter:
     """A `FileCutter` in this process: no deadline, and a crash of the decoder is ours."""
 
-    def __init__(self, settings: CutSettings) -> None:
+    def __init__(
+        self,
+        settings: CutSettings,
+        new_clip: Callable[[tuple[int, ...]], np.ndarray] = new_clip,
+    ) -> None:
         """Remembers the settings and loads what they ask for.
+
+        Args:
+            settings: What to cut, and how.
+            new_clip: Gives the memory in which a clip of a shape is gathered.
 
         Raises:
             PipelineError: A decoder that is named cannot be loaded here.
         """
         self._settings = settings
+        self._new_clip = new_clip
         if "torchcodec" in settings.decode.decoders:
             load_torchcodec()
         if "torchcodec_cuda" in settings.decode.decoders:
@@ -126,7 +136,7 @@ class InProcessCutter:
             )
             windows = _windows_after(planned, after, share)
             frames = decoder.read_frames(needed_frames(windows), preprocess)
-            for window, pixels in gather_clips(frames, windows):
+            for window, pixels in gather_clips(frames, windows, self._new_clip):
                 yield CutClip(decoder.info, window, pixels)
 
     def close(self) -> None:

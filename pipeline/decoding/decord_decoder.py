@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 from pipeline.decoding.scanned_decoder import ScannedDecoder, undecodable
 from pipeline.preprocessing import FramePreprocessor
 
+_NUM_CHANNELS = 3  # red, green, blue
 # decord reads 0 and below as "tolerate everything"; this share of a video is less than one frame.
 _NO_FAULT = 1e-9
 
@@ -37,7 +38,7 @@ class DecordDecoder(ScannedDecoder):
             with self.library_errors(f"frame {index}"):
                 for _ in range(position, index):
                     reader.next()
-                frame = reader.next().asnumpy()
+                frame = _rgb(reader.next())
             position = index + 1
             yield index, self._shown(frame, preprocess)
 
@@ -58,7 +59,7 @@ class DecordDecoder(ScannedDecoder):
 
     def _open_library(self) -> tuple[int, Any]:
         self._reader = self._open_reader()
-        first = self._reader.next().asnumpy()
+        first = _rgb(self._reader.next())
         return len(self._reader), first
 
     def _open_reader(self) -> Any:
@@ -69,6 +70,14 @@ class DecordDecoder(ScannedDecoder):
             num_threads=self._config.num_threads,
             fault_tol=_NO_FAULT,
         )
+
+
+def _rgb(frame: Any) -> UInt8[np.ndarray, "height width 3"]:
+    """decord's frame, which counts the padding at the end of some narrow rows as channels."""
+    padded = frame.asnumpy()
+    height_px, width_px = padded.shape[:2]
+    rows = padded.reshape(height_px, -1)[:, : width_px * _NUM_CHANNELS]
+    return rows.reshape(height_px, width_px, _NUM_CHANNELS)
 
 
 def _import_decord() -> Any:

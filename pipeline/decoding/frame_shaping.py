@@ -7,12 +7,13 @@ from typing import cast
 
 import numpy as np
 from av.buffer import Buffer
+from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
 from pipeline.decoding.interface import DecodeConfig, DecodeError, check_frame_size
-from pipeline.decoding.orientation import Orientation, with_square_pixels
+from pipeline.decoding.orientation import UPRIGHT, Orientation, with_square_pixels
 from pipeline.decoding.plane_scaling import PlaneScaler
 from pipeline.errors import QuarantineReason
 from pipeline.preprocessing import FramePreprocessor
@@ -59,7 +60,10 @@ class FrameShaper:
 
 def orientation_of(frame: VideoFrame) -> Orientation:
     """How `frame` is turned and mirrored; only decoded frames know it."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return Orientation()
-    return Orientation.from_display_matrix(bytes(cast(Buffer, matrix)))
+    # A container of our own: a frame's property keeps one that refers back to the frame, and such
+    # a circle holds the picture until Python's garbage collector comes, hundreds of frames later.
+    side_data = SideDataContainer(frame)  # type: ignore[call-arg]
+    if not len(side_data):
+        return UPRIGHT
+    matrix = side_data.get("DISPLAYMATRIX")
+    return Orientation.from_display_matrix(bytes(cast(Buffer, matrix))) if matrix else UPRIGHT

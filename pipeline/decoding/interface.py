@@ -10,7 +10,7 @@ from typing import Literal, Self
 
 import numpy as np
 from jaxtyping import Float64, UInt8
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.errors import QuarantineReason, RecordError
 from pipeline.preprocessing import FramePreprocessor
@@ -18,6 +18,9 @@ from pipeline.records import VideoInfo
 from sweettok.strict_config import StrictConfig
 
 DecoderName = Literal["pyav", "pyav_two_pass", "decord", "torchcodec", "torchcodec_cuda"]
+
+_GPU_DECODERS = frozenset({"torchcodec_cuda"})
+_NUM_GPUS_PER_TASK = 0.1
 
 
 class DecodeConfig(StrictConfig):
@@ -33,7 +36,14 @@ class DecodeConfig(StrictConfig):
             looking for the first frame included, in seconds.
         clips_in_flight: Finished clips that wait between the child and its consumer at most.
         num_threads: Decoding threads per file; 1 suits many files decoded side by side.
+        num_gpus_per_task: GPU share that a decode task reserves; null reserves a tenth if a decoder
+            on a GPU is named, and none otherwise. Encoders must leave room for it: see
+            `encode.num_gpus_per_actor`.
         max_pixels_per_frame: Larger frames are refused before their memory is asked for.
+        max_frames: Videos of more frames are refused while they are counted.
+        max_duration_s: Longer videos are refused, in seconds.
+        max_memory_bytes: Memory that the decoding child may ask for, where no decoder on a GPU is
+            named; a file that needs more is quarantined. Frames of the largest size need half.
         max_file_bytes: Larger files are refused unread, and never downloaded.
         part_bytes: Larger files are tokenized in parts of about this size, each by whichever
             worker is free; every part reads (or downloads) the file, but decodes its own clips
@@ -47,9 +57,34 @@ class DecodeConfig(StrictConfig):
     deadline_s: float = Field(default=300.0, gt=0)
     clips_in_flight: int = Field(default=4, ge=1, le=64)
     num_threads: int = Field(default=1, ge=1)
+    num_gpus_per_task: float | None = Field(default=None, ge=0, le=1)
     max_pixels_per_frame: int = Field(default=8192 * 4352, ge=1)
+    max_frames: int = Field(default=20_000_000, ge=1)
+    max_duration_s: float = Field(default=7 * 86400, gt=0)
+    max_memory_bytes: int = Field(default=4 * 2**30, ge=256 * 2**20)
     max_file_bytes: int = Field(default=16 * 2**30, ge=1)
     part_bytes: int | None = Field(default=512 * 2**20, ge=1)
+
+    @property
+    def num_gpus(self) -> float:
+        """GPU share that a decode task must have; 0 if all decoders run on the CPU."""
+        if self.num_gpus_per_task is not None:
+            return self.num_gpus_per_task
+        return _NUM_GPUS_PER_TASK if self._names_gpu_decoder else 0.0
+
+    @property
+    def _names_gpu_decoder(self) -> bool:
+        return not _GPU_DECODERS.isdisjoint(self.decoders)
+
+    @model_validator(mode="after")
+    def _check_gpu_share(self) -> Self:
+        if (self.num_gpus > 0) != self._names_gpu_decoder:
+            raise ValueError(
+                f"num_gpus_per_task is {self.num_gpus:g} with decoders {list(self.decoders)}: "
+                "torchcodec_cuda needs a share of a GPU, and without it none is used; leave "
+                "num_gpus_per_task out"
+            )
+        return self
 
 
 class DecodeError(RecordError):

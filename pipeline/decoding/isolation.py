@@ -20,15 +20,15 @@ from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import IO
 
-import numpy as np
-from jaxtyping import UInt8
-
 from pipeline.clips import ALL_CLIPS, ClipShare
 from pipeline.decoding import messages
 from pipeline.decoding.cutting import CutClip, CutSettings
 from pipeline.decoding.interface import DecoderName
+from pipeline.decoding.limits import limit_memory
+from pipeline.decoding.slots import LentSlots, memory_bytes
 from pipeline.errors import PipelineError, QuarantineReason, RecordError
-from pipeline.records import ClipWindow
+from pipeline.records import ClipWindow, plain_fields
+from sweettok.uri_secrets import is_secret_name
 
 _START_TIMEOUT_S = 120.0
 _STDERR_TAIL_BYTES = 4096
@@ -38,7 +38,8 @@ class IsolatedCutter:
     """A `FileCutter` whose decoding happens in a child process.
 
     At most `decode.clips_in_flight` finished clips wait for the consumer; then the child pauses.
-    `decode.deadline_s` is the longest time for which the consumer waits for the next clip.
+    `decode.deadline_s` is the longest time for which the consumer waits for the next clip. Pixels
+    lie in memory shared with the child and stay what they are for as long as anybody holds them.
     """
 
     def __init__(self, settings: CutSettings) -> None:
@@ -71,7 +72,7 @@ class IsolatedCutter:
                     "kind": "cut",
                     "decoder": decoder_name,
                     "path": path,
-                    "after": asdict(after) if after else None,
+                    "after": plain_fields(after) if after else None,
                     "share": asdict(share),
                 }
             )
@@ -101,13 +102,13 @@ class _Child:
 
     def __init__(self, settings: CutSettings) -> None:
         self._settings = settings
-        num_bytes = settings.decode.clips_in_flight * settings.clip_bytes
+        num_bytes = memory_bytes(settings)
         memory_fd = _anonymous_file(num_bytes)
         ours, theirs = socket.socketpair()
         # A file rather than a pipe: it never fills up, and only its end is ever read.
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (as long as the child)
         try:
-            self._memory = mmap.mmap(memory_fd, num_bytes)
+            self._slots = LentSlots(mmap.mmap(memory_fd, num_bytes), settings)
             self._connection = Connection(ours.detach())
             self.process = _spawn(theirs.fileno(), memory_fd, self._stderr)
         except OSError as error:
@@ -117,6 +118,7 @@ class _Child:
             theirs.close()
         # Runs when the child is forgotten and when this interpreter ends.
         self.kill = weakref.finalize(self, _end, self.process, self._connection)
+        limit_memory(self.process.pid, settings.decode)
         self._await_ready()
 
     def _await_ready(self) -> None:
@@ -141,6 +143,8 @@ class _Child:
             raise self._crash() from None
 
     def receive(self, timeout_s: float) -> messages.Message:
+        for slot in self._slots.take_returned():
+            self.send({"kind": "release", "slot": slot})
         try:
             if self._connection.poll(max(0.0, timeout_s)):
                 return messages.receive(self._connection)
@@ -152,19 +156,12 @@ class _Child:
         )
 
     def take_clip(self, message: messages.Message) -> CutClip:
-        """Copies a clip out of its slot and gives the slot back."""
-        clip = CutClip(
+        """The clip of a message, over its slot in the shared memory."""
+        return CutClip(
             messages.info_from_message(message["source"]),
             messages.window_from_message(message["window"]),
-            self._copy_slot(message["slot"]),
+            self._slots.clip(message["slot"]),
         )
-        self.send({"kind": "release", "slot": message["slot"]})
-        return clip
-
-    def _copy_slot(self, slot: int) -> UInt8[np.ndarray, "num_frames height width 3"]:
-        num_bytes = self._settings.clip_bytes
-        pixels = np.frombuffer(self._memory, np.uint8, num_bytes, slot * num_bytes)
-        return pixels.reshape(self._settings.clip_shape).copy()
 
     def _crash(self) -> RecordError:
         status = self.process.wait()
@@ -190,13 +187,15 @@ def _spawn(socket_fd: int, memory_fd: int, stderr: IO[bytes]) -> subprocess.Pope
     all that a job or a worker of the engine imports.
     """
     python_path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    # It opens local files only: what it reads must not find the store's credentials beside it.
+    inherited = {name: value for name, value in os.environ.items() if not is_secret_name(name)}
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "pipeline.decoding.child", str(socket_fd), str(memory_fd)],
         pass_fds=(socket_fd, memory_fd),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=stderr,
-        env={**os.environ, "PYTHONPATH": python_path},
+        env={**inherited, "PYTHONPATH": python_path},
     )
 
 

@@ -64,6 +64,9 @@ class Orientation:
         return (height_px, width_px) if self.is_transposed else (width_px, height_px)
 
 
+UPRIGHT = Orientation()
+
+
 def square_pixel_width(width_px: int, pixel_aspect: Fraction | None) -> int:
     """The width that shows a frame of non-square pixels undistorted at its own height."""
     if not pixel_aspect or not 1 / _MAX_PIXEL_ASPECT <= pixel_aspect <= _MAX_PIXEL_ASPECT:

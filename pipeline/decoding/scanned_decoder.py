@@ -90,7 +90,6 @@ class ScannedDecoder(VideoDecoder):
         frame: UInt8[np.ndarray, "height width 3"],
         preprocess: FramePreprocessor | None = None,
     ) -> UInt8[np.ndarray, "shown_height shown_width 3"]:
-        # decord gives six channels where rows are narrower than its padding.
         if frame.ndim != 3 or frame.shape[2] != 3:
             raise undecodable(f"{self.name} gives frames of shape {frame.shape}")
         check_frame_size(frame.shape[1], frame.shape[0], self._config)

@@ -6,7 +6,7 @@
 
     fit_generator(config, comparisons=[MyDistance()])
 
-One comparison is here: the Fréchet distance on the features of a motion network.
+One comparison is here: the Fréchet distance on the features of a network (FVD on those of an I3D).
 """
 
 from __future__ import annotations
@@ -25,13 +25,18 @@ from torch import Tensor
 
 from pipeline.dataset import TokenDataset
 from pipeline.errors import PipelineError
+from pipeline.evaluation.feature_networks import FeatureNetworkConfig, load_feature_network
 from pipeline.generator.samples import frames_of
-from pipeline.proof.motion_network import load_motion_network
 from pipeline.reconstruction import original_frames, stored_clips
 from pipeline.sequences.vocabulary import SequenceVocabulary
 from pipeline.storage import StorageConfig
 from sweettok import SweetTok
-from sweettok.frechet import FeatureStatistics, frechet_distance
+from sweettok.frechet import (
+    VECTORS_PER_FEATURE,
+    FeatureStatistics,
+    frechet_distance,
+    has_enough_vectors,
+)
 from sweettok.patches import pixels_to_video
 from sweettok.strict_config import StrictConfig
 
@@ -39,9 +44,9 @@ logger = logging.getLogger(__name__)
 
 Clips = UInt8[Tensor, "b t h w 3"]
 
+_NAMES = {"motion": "motion_frechet", "i3d": "fvd"}
 _BATCH_CLIPS = 8
 _CUT_AT_ONE_TIME = 64  # setting up a decoder takes its time
-_CLIPS_PER_FEATURE = 2  # a covariance of d features needs more clips than features
 
 
 class ClipComparison(Protocol):
@@ -69,13 +74,14 @@ class ComparisonConfig(StrictConfig):
     Attributes:
         num_clips: Clips of each kind: the first held-out ones, and as many drawn ones. Distances
             depend on it; compare only those of equal numbers.
-        motion_network: File of a motion network, as `jobs/compare_methods.py` leaves one, whose
-            Fréchet distance is logged; null: only what a program gives `fit_generator`.
+        feature_networks: Networks whose Fréchet distances are logged: "fvd" of an I3D,
+            "motion_frechet" of a motion network, as `jobs/compare_methods.py` leaves one. Without
+            any there is only what a program gives `fit_generator`.
         storage: How to reach the videos that the token dataset was made from.
     """
 
     num_clips: int = pydantic.Field(default=256, ge=2)
-    motion_network: str | None = None
+    feature_networks: tuple[FeatureNetworkConfig, ...] = ()
     storage: StorageConfig = StorageConfig()
 
     def own_comparisons(self) -> list[ClipComparison]:
@@ -84,57 +90,55 @@ class ComparisonConfig(StrictConfig):
         Raises:
             PipelineError: There is no such network, or it has too many features for the clips.
         """
-        if self.motion_network is None:
-            return []
-        return [MotionDistance(Path(self.motion_network), self.num_clips)]
+        return [FeatureDistance(network, self.num_clips) for network in self.feature_networks]
 
 
-class MotionDistance:
-    """Fréchet distance on the features of a motion network; no FVD, which is another network's.
+class FeatureDistance:
+    """Fréchet distance on the features of a network.
 
     Args:
-        path: As `save_motion_network` writes it.
+        config: Which network.
         num_clips: So many clips of each kind there will be.
 
     Raises:
         PipelineError: There is no such file, or it has too many features for so many clips.
     """
 
-    def __init__(self, path: Path, num_clips: int) -> None:
-        if not path.is_file():
-            raise PipelineError(
-                f"evaluation.comparison.motion_network: {path} is not there; "
-                "jobs/compare_methods.py trains one"
-            )
-        num_features = load_motion_network(path).network.to_features.out_features
-        if num_clips < _CLIPS_PER_FEATURE * num_features:
+    def __init__(self, config: FeatureNetworkConfig, num_clips: int) -> None:
+        num_features = load_feature_network(config, torch.device("cpu")).num_features
+        if num_features is not None and not has_enough_vectors(num_clips, num_features):
             raise PipelineError(
                 f"evaluation.comparison.num_clips is {num_clips}, too few for the {num_features} "
-                f"features of {path}; set {_CLIPS_PER_FEATURE * num_features} or more"
+                f"features of {config.path}; set {VECTORS_PER_FEATURE * num_features} or more"
             )
-        self._path = path.absolute()  # workers run in other directories
-        self._num_features = num_features
+        # Workers run in other directories.
+        self._config = config.model_copy(update={"path": str(Path(config.path).absolute())})
         self._real: FeatureStatistics | None = None
 
     def __call__(self, generated: Iterable[Clips], real: Iterable[Clips]) -> Mapping[str, float]:
-        """`motion_frechet`; nothing, and a warning, if there are too few real clips for it."""
+        """One distance; nothing, and a warning, if there are too few real clips for it."""
         if self._real is None:
             self._real = self._statistics(real)
-        num_needed = _CLIPS_PER_FEATURE * self._num_features
-        if self._real.num_vectors < num_needed:
+        if self._real is None or not has_enough_vectors(
+            self._real.num_vectors, self._real.num_features
+        ):
             logger.warning(
-                "no Fréchet distance: %d real clips were found, the %d features of %s need %d",
-                self._real.num_vectors, self._num_features, self._path, num_needed,
+                "no Fréchet distance on %s: too few real clips were found (%r)",
+                self._config.path, self._real,
             )  # fmt: skip
             return {}
-        return {"motion_frechet": frechet_distance(self._statistics(generated), self._real)}
+        drawn = self._statistics(generated)
+        assert drawn is not None, "clips are drawn where there are real ones"
+        return {_NAMES[self._config.kind]: frechet_distance(drawn, self._real)}
 
-    @torch.no_grad()
-    def _statistics(self, clips: Iterable[Clips]) -> FeatureStatistics:
-        network = load_motion_network(self._path).network
-        found = FeatureStatistics(self._num_features)
+    def _statistics(self, clips: Iterable[Clips]) -> FeatureStatistics | None:
+        """Those of the clips' features; None without clips."""
+        network = load_feature_network(self._config, torch.device("cpu"))
+        found: FeatureStatistics | None = None
         for pixels in clips:
-            found.update(network.features(pixels_to_video(pixels)))
+            features = network.features(pixels_to_video(pixels))
+            found = found or FeatureStatistics(features.shape[1])
+            found.update(features)
         return found
 
 

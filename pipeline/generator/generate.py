@@ -34,8 +34,8 @@ from pipeline.generator.training_config import TokenDataConfig
 from pipeline.records import stable_id
 from pipeline.sequences.vocabulary import SequenceVocabulary
 from sweettok import SweetTok
-from sweettok.persistence import read_manifest
 from sweettok.strict_config import StrictConfig
+from sweettok.tokenizer_manifest import read_manifest
 
 logger = logging.getLogger(__name__)
 

@@ -101,7 +101,7 @@ def _encode_file(path: Path, frames: Frames, fps: float) -> None:
     check_frames(frames)
     if not 0 < fps < float("inf"):
         raise ShapeError(f"fps must be above 0, found {fps}")
-    frames = _padded_to_even(frames)
+    frames = padded_to_even(frames)
     encoder = available_encoder()
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream(
@@ -116,11 +116,12 @@ def _encode_file(path: Path, frames: Frames, fps: float) -> None:
         context.color_range = ColorRange.MPEG
         context.color_primaries = context.color_trc = BT709_TAG
         for image in frames:
-            container.mux(stream.encode(_as_bt709(image)))
+            container.mux(stream.encode(as_bt709(image)))
         container.mux(stream.encode())
 
 
-def _as_bt709(image: UInt8[np.ndarray, "height width 3"]) -> av.VideoFrame:
+def as_bt709(image: UInt8[np.ndarray, "height width 3"]) -> av.VideoFrame:
+    """RGB in [0, 255] as BT.709, limited range, 4:2:0; height and width must be even."""
     return av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
         format="yuv420p",
         src_color_range=ColorRange.JPEG,
@@ -129,7 +130,8 @@ def _as_bt709(image: UInt8[np.ndarray, "height width 3"]) -> av.VideoFrame:
     )
 
 
-def _padded_to_even(frames: Frames) -> Frames:
+def padded_to_even(frames: Frames) -> Frames:
+    """The frames with their last row and column repeated where a size is odd."""
     _, height, width, _ = frames.shape
     padding = ((0, 0), (0, height % 2), (0, width % 2), (0, 0))
     return np.pad(frames, padding, mode="edge")

@@ -23,11 +23,12 @@ from pipeline.errors import PipelineError
 from pipeline.proof.anchors import anchor_results
 from pipeline.proof.comparison_config import CompareConfig
 from pipeline.proof.corpora import PreparedCorpus, prepare_motion, prepare_natural
-from pipeline.proof.differences import Difference, part_differences
+from pipeline.proof.differences import part_differences
 from pipeline.proof.motion_network import load_motion_network
 from pipeline.proof.motion_training import ensure_motion_network
 from pipeline.proof.pictures import comparison_picture
 from pipeline.proof.rows import REFERENCE_ROW
+from pipeline.proof.run_files import RESULTS_FILE
 from pipeline.proof.run_spec import MeasuringSpec, RunSpec
 from pipeline.proof.runs import run_one
 from pipeline.proof.tables import Yardstick, markdown_tables, part_tables
@@ -35,14 +36,15 @@ from pipeline.proof.token_measures import equal_ids_per_code
 from pipeline.whole_files import replace_file
 from sweettok import Lexicon
 from sweettok.baselines import build_variant
+from sweettok.bootstrap import Interval
 from sweettok.errors import ConfigError
 from sweettok.losses.perceptual import PerceptualConfig
 
 logger = logging.getLogger(__name__)
 
-Differences = dict[tuple[str, str, str], dict[str, Difference]]
+Differences = dict[tuple[str, str, str], dict[str, Interval]]
 
-TABLE_FILE, RESULTS_FILE, PICTURE_FILE = "table.md", "results.json", "picture.png"
+TABLE_FILE, PICTURE_FILE = "table.md", "picture.png"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.proof.clip_sets import ClipSet
 from pipeline.proof.motion_network import MotionReading, TrainedMotionNetwork
-from sweettok.frechet import FeatureStatistics, frechet_distance
+from sweettok.frechet import FeatureStatistics, frechet_distance, has_enough_vectors
 from sweettok.image_quality import ssim
 from sweettok.losses.perceptual import PerceptualDistance
 from sweettok.metrics import psnr_db
@@ -26,8 +26,6 @@ MAX_PSNR_DB = 99.0
 Video = Float[Tensor, "b c t h w"]
 
 _PIXEL_RANGE = 2.0
-# A covariance of d features needs more clips than features by a margin to mean anything.
-_CLIPS_PER_FEATURE = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,14 +112,9 @@ def latent_frame_psnr_db(
 
 def features_distance(first: Float[Tensor, "n f"], second: Float[Tensor, "m f"]) -> float | None:
     """Fréchet distance of two sets of features; None if one is too small for a covariance."""
-    if min(len(first), len(second)) < _CLIPS_PER_FEATURE * first.shape[1]:
+    if not has_enough_vectors(min(len(first), len(second)), first.shape[1]):
         return None
-    statistics = []
-    for features in (first, second):
-        gathered = FeatureStatistics(features.shape[1])
-        gathered.update(features)
-        statistics.append(gathered)
-    return frechet_distance(*statistics)
+    return frechet_distance(FeatureStatistics.of(first), FeatureStatistics.of(second))
 
 
 def _summary(clips: ClipSet, by_clip: dict[str, Tensor], frechet: float | None) -> dict[str, Any]:

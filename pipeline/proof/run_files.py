@@ -20,6 +20,7 @@ from pipeline.proof.evaluation import Measures
 from pipeline.whole_files import replace_file
 
 RESULT_FILE = "result.json"
+RESULTS_FILE = "results.json"  # of the whole comparison, with its settings
 CLIPS_FILE = "clips.safetensors"
 PICTURES_FILE = "pictures.safetensors"
 TRAINED_FILE = "trained.safetensors"

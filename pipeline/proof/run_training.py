@@ -15,8 +15,10 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from pipeline.errors import PipelineError
+from pipeline.proof.comparison_config import CompareConfig
 from pipeline.proof.one_thread import one_thread
-from pipeline.proof.run_files import TRAINED_FILE
+from pipeline.proof.run_files import RESULT_FILE, RESULTS_FILE, TRAINED_FILE
 from pipeline.proof.run_spec import RunSpec
 from pipeline.training.trainer import Trainer
 from pipeline.whole_files import replace_file
@@ -57,6 +59,32 @@ def trained_model(spec: RunSpec) -> tuple[AnyTokenizer, TrainingRecord, bool]:
     metadata = {"training": json.dumps(asdict(record))}
     replace_file(path, safetensors.torch.save(weights, metadata=metadata))
     return model, record, True
+
+
+def load_run(directory: Path) -> tuple[AnyTokenizer, str]:
+    """The tokenizer of a finished run, in inference mode, and its variant.
+
+    Args:
+        directory: The run's, below that of the comparison, whose settings say what was trained.
+
+    Raises:
+        PipelineError: It is no such directory, or its weights are of other settings.
+    """
+    comparison = directory.resolve().parents[1] / RESULTS_FILE
+    try:
+        name = json.loads((directory / RESULT_FILE).read_text("utf-8"))["row"]
+        values = json.loads(comparison.read_text("utf-8"))["config"]
+        config = CompareConfig.from_mapping(values, origin=str(comparison))
+        row = next(row for row in config.rows if row.name == name)
+        lexicon = Lexicon.load(config.lexicon)
+        model = build_variant(row.variant, row.applied_to(config.model), lexicon)
+        _load(model, directory / TRAINED_FILE)
+    except (OSError, ValueError, LookupError, StopIteration, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise PipelineError(
+            f"{directory}: is no run below an output of jobs/compare_methods.py ({reason})"
+        ) from error
+    return model, row.variant
 
 
 def train(model: AnyTokenizer, spec: RunSpec) -> list[tuple[int, float]]:

@@ -9,9 +9,9 @@ from typing import Any
 
 from pipeline.proof.anchors import STILL_ROW
 from pipeline.proof.columns import COLUMNS, NOTHING, Column, mean_of, spread
-from pipeline.proof.differences import MIN_VIDEOS, Difference
 from pipeline.proof.motion_network import NUM_CLASSES
 from pipeline.proof.rows import REFERENCE_ROW, RowConfig
+from sweettok.bootstrap import MIN_GROUPS, Interval
 
 Result = dict[str, Any]
 
@@ -45,7 +45,7 @@ class PartTable:
     part: str
     runs: Mapping[str, Sequence[Result]]
     anchors: Mapping[str, Result]
-    differences: Mapping[str, Mapping[str, Difference]]
+    differences: Mapping[str, Mapping[str, Interval]]
 
     @property
     def rows(self) -> dict[str, list[Result]]:
@@ -66,7 +66,7 @@ def part_tables(
     results: Sequence[Result],
     rows: Sequence[RowConfig],
     anchors: Sequence[Result] = (),
-    differences: Mapping[tuple[str, str, str], Mapping[str, Difference]] | None = None,
+    differences: Mapping[tuple[str, str, str], Mapping[str, Interval]] | None = None,
 ) -> list[PartTable]:
     """The tables of all held-out parts that have results.
 
@@ -177,7 +177,7 @@ def _difference_table(table: PartTable) -> list[str]:
     ]
     lines = [
         f"Difference to `{REFERENCE_ROW}` on the same clips, and its 95 % interval (bootstrap over "
-        f"videos, means over seeds; no interval with fewer than {MIN_VIDEOS} videos):",
+        f"videos, means over seeds; no interval with fewer than {MIN_GROUPS} videos):",
         "",
         *_header(["row", *(column.heading for column in columns)]),
     ]
@@ -212,7 +212,7 @@ def _is_better(column: Column, parts: Sequence[Result], still: Result) -> bool:
     return mean > limit if column.higher_is_better else mean < limit
 
 
-def _interval(column: Column, found: Difference | None) -> str:
+def _interval(column: Column, found: Interval | None) -> str:
     if found is None:
         return NOTHING
     mean = column.written(column.scale * found.mean, sign="+")

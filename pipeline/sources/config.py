@@ -85,6 +85,9 @@ class SourceConfig(StrictConfig):
         uris: Files, directories (read recursively) and glob patterns, local or remote.
         manifests: Tables that name videos; a plain string stands for a manifest with that URI.
         shards: Tar shards.
+        allowed_roots: Where the rows of manifests may point beside their manifest's own folder
+            and `uris`: paths and URIs, each with all that lies below it ("/data/videos",
+            "s3://bucket/videos", "https://host").
         extensions: Suffixes that directories, patterns and shards are searched for, in any case; a
             file named by itself, or by a manifest, may have any suffix.
         fingerprint: What tells a changed video from an unchanged one: "stat", its size with its
@@ -97,6 +100,7 @@ class SourceConfig(StrictConfig):
     uris: tuple[str, ...] = ()
     manifests: tuple[ManifestConfig, ...] = ()
     shards: ShardConfig = ShardConfig()
+    allowed_roots: tuple[str, ...] = ()
     extensions: tuple[str, ...] = Field(default=VIDEO_EXTENSIONS, min_length=1)
     fingerprint: Literal["stat", "content"] = "stat"
     num_threads: int = Field(default=16, ge=1)

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pipeline.errors import SourceChangedError, SourceError
 from pipeline.records import ListedVideo, WorkUnit, video_digest
+from pipeline.sources.access import root_of
 from pipeline.sources.batches import batches_of, videos_of
 from pipeline.sources.config import ShardConfig, SourceConfig
 from pipeline.sources.files import list_files
@@ -76,8 +77,11 @@ def find_video(uri: str, fingerprint: str, storage: StorageConfig) -> WorkUnit:
 def _batches(config: SourceConfig, allow_damage: bool) -> Iterator[pa.RecordBatch]:
     if config.uris:
         yield from batches_of(list_files(config.uris, config.extensions, config.storage))
+    roots = [*map(root_of, config.uris), *config.allowed_roots]
     for manifest in config.manifests:
-        yield from list_manifest(manifest, config.storage, num_threads=config.num_threads)
+        yield from list_manifest(
+            manifest, config.storage, num_threads=config.num_threads, allowed_roots=roots
+        )
     if config.shards.uris:
         yield from batches_of(list_members(config, allow_damage=allow_damage))
 

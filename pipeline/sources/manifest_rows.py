@@ -6,11 +6,10 @@ import csv
 import io
 import json
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 from urllib.parse import urlparse
 
 import fsspec.compression
@@ -25,9 +24,12 @@ from pipeline.sources.table_formats import COMPRESSIONS, TABLE_FORMATS, format_s
 from pipeline.sources.texts import attribute_text
 from pipeline.storage import StorageConfig, open_input
 
+_RowT = TypeVar("_RowT")
 _READ_ERRORS = (
     RecordError, TransientError, ValueError, EOFError, zlib.error, pa.ArrowException
 )  # fmt: skip
+_MAX_LINE_CHARACTERS = 2**22
+_MAX_CHUNK_CHARACTERS = 2**26
 MANIFEST_EXTENSIONS = (
     *TABLE_FORMATS,
     *(suffix + end for suffix in TABLE_FORMATS if suffix != ".parquet" for end in COMPRESSIONS),
@@ -82,7 +84,8 @@ def read_rows(
             if kind == "parquet":
                 yield from _parquet_rows(uri, file, text_column, wanted)
                 return
-            with _text(uri, file) as lines:
+            with _text(uri, file) as text:
+                lines = _bounded_lines(uri, text)
                 if kind == "jsonl":
                     yield from _json_rows(uri, lines, text_column)
                 else:
@@ -118,6 +121,33 @@ def _text(uri: str, file: IO[bytes]) -> Iterator[io.TextIOWrapper]:
         yield lines
     finally:
         lines.detach()
+
+
+def _bounded_lines(uri: str, text: io.TextIOWrapper) -> Iterator[str]:
+    """The lines; a compressed file of a few kB may hold one that fills the memory."""
+    number = 0
+    while line := text.readline(_MAX_LINE_CHARACTERS + 1):
+        number += 1
+        if len(line) > _MAX_LINE_CHARACTERS:
+            raise SourceError(
+                f"{uri}: line {number} has more than {_MAX_LINE_CHARACTERS} characters; mend it (a "
+                "line break missing?) or leave the row out"
+            )
+        yield line
+
+
+def _chunks(rows: Iterable[_RowT], num_characters: Callable[[_RowT], int]) -> Iterator[list[_RowT]]:
+    """Some thousand rows at a time, fewer if they are long."""
+    chunk: list[_RowT] = []
+    total = 0
+    for row in rows:
+        chunk.append(row)
+        total += num_characters(row)
+        if len(chunk) == ROWS_PER_BATCH or total > _MAX_CHUNK_CHARACTERS:
+            yield chunk
+            chunk, total = [], 0
+    if chunk:
+        yield chunk
 
 
 def _parquet_rows(
@@ -169,7 +199,7 @@ def _csv_rows(uri: str, lines: Iterable[str], delimiter: str) -> Iterator[Rows]:
         names = next(reader, [])
         _check_distinct(uri, names)
         numbered = ((reader.line_num, row) for row in reader if row)
-        while chunk := list(islice(numbered, ROWS_PER_BATCH)):
+        for chunk in _chunks(numbered, lambda item: sum(map(len, item[1]))):
             for number, row in chunk:
                 if len(row) != len(names):
                     raise SourceError(
@@ -191,7 +221,7 @@ def _csv_rows(uri: str, lines: Iterable[str], delimiter: str) -> Iterator[Rows]:
 
 def _json_rows(uri: str, lines: Iterable[str], text_column: str) -> Iterator[Rows]:
     numbered = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
-    while chunk := list(islice(numbered, ROWS_PER_BATCH)):
+    for chunk in _chunks(numbered, lambda item: len(item[1])):
         rows = [_json_object(f"{uri}: line {number}", line) for number, line in chunk]
         for (number, _), row in zip(chunk, rows, strict=True):
             if not isinstance(value := row.get(text_column), str | None):

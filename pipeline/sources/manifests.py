@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from pipeline.dataset.schema import check_attribute_names
 from pipeline.errors import DatasetError, SourceError
+from pipeline.sources.access import AllowedRoots, folder_of
 from pipeline.sources.batches import LISTING_SCHEMA
 from pipeline.sources.config import ManifestConfig
 from pipeline.sources.files import list_files
@@ -29,19 +30,31 @@ _DEFAULT_COLUMNS = {"size": "size_bytes", "etag": "etag", "mtime": "mtime"}
 
 
 def list_manifest(
-    config: ManifestConfig, storage: StorageConfig, *, num_threads: int
+    config: ManifestConfig,
+    storage: StorageConfig,
+    *,
+    num_threads: int,
+    allowed_roots: Sequence[str] = (),
 ) -> Iterator[pa.RecordBatch]:
     """Streams the videos of a manifest, in the order of its rows.
 
     Several files are read in the order of their URIs. A row whose video cannot be found is listed
     all the same: it will be a quarantine row.
 
+    Args:
+        config: The manifest.
+        storage: How remote file systems are reached.
+        num_threads: Questions to the store at one time.
+        allowed_roots: Where rows may point beside the manifest's folder (see `AllowedRoots`).
+
     Raises:
         SourceError: A file cannot be read, has no row, lacks a column, has one that cannot be
-            carried, or a row without a URI; the message names the row and the remedy.
+            carried, or a row without a URI or with one that it may not name; the message names
+            the row and the remedy.
     """
     for file in list_files([config.uri], MANIFEST_EXTENSIONS, storage):
-        manifest = _Manifest(file.uri, config, storage, num_threads)
+        allowed = AllowedRoots([folder_of(file.uri), *allowed_roots])
+        manifest = _Manifest(file.uri, config, storage, num_threads, allowed)
         rows_of_file = read_rows(
             file.uri, config.format, storage,
             text_column=config.uri_column, wanted=_wanted(config),
@@ -66,12 +79,18 @@ class _Manifest:
     """One manifest file on its way to listing batches."""
 
     def __init__(
-        self, uri: str, config: ManifestConfig, storage: StorageConfig, num_threads: int
+        self,
+        uri: str,
+        config: ManifestConfig,
+        storage: StorageConfig,
+        num_threads: int,
+        allowed: AllowedRoots,
     ) -> None:
         self._uri = uri
         self._config = config
         self._storage = storage
         self._num_threads = num_threads
+        self._allowed = allowed
         self._folder = _Folder(uri)
         self._names: dict[str, None] = {}
         self._num_rows = 0
@@ -150,7 +169,14 @@ class _Manifest:
                     "dataset would keep; name the video without it and give credentials through "
                     "the environment"
                 )
-            uris.append(self._folder.absolute(text))
+            uri = self._folder.absolute(text)
+            if not self._allowed.allow(uri):
+                raise SourceError(
+                    f"{self._uri}: the {name!r} of {rows.where(index)} is {text[:200]!r}, which "
+                    "lies neither in the manifest's folder nor below source.uris; if whoever "
+                    "writes the manifest may name it, add its root to source.allowed_roots"
+                )
+            uris.append(uri)
         return pa.array(uris, pa.string())
 
     def _sizes(self, rows: Rows, name: str | None) -> pa.Array:

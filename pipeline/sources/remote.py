@@ -12,7 +12,14 @@ from fsspec.utils import glob_translate
 
 from pipeline.errors import QuarantineReason, RecordError, SourceError, TransientError
 from pipeline.records import ListedVideo
-from pipeline.storage import StorageConfig, is_s3, open_filesystem, typed_read_errors, with_retries
+from pipeline.storage import (
+    StorageConfig,
+    is_s3,
+    is_web,
+    open_filesystem,
+    typed_read_errors,
+    with_retries,
+)
 
 Found: TypeAlias = tuple[str, dict[str, Any]]
 """A path within the store, and what the store says of it."""
@@ -55,7 +62,7 @@ class RemoteRoot:
 
     def _kind(self) -> tuple[bool, bool]:
         """Whether the root is a pattern, and whether it is one object."""
-        if _is_web(self._root):  # has no folders
+        if is_web(self._root):  # has no folders
             return is_pattern(self._root), not is_pattern(self._root)
         matches = is_pattern(self._path) and not self._filesystem.exists(self._path)
         return matches, not matches and self._filesystem.isfile(self._path)
@@ -131,7 +138,7 @@ def is_pattern(root: str) -> bool:
 
     In the address of a web page "?" begins the query, where nothing is a pattern.
     """
-    return glob.has_magic(root.partition("?")[0] if _is_web(root) else root)
+    return glob.has_magic(root.partition("?")[0] if is_web(root) else root)
 
 
 def listed_object(uri: str, info: dict[str, Any]) -> ListedVideo:
@@ -151,10 +158,6 @@ def look_up_remote(uri: str, storage: StorageConfig) -> ListedVideo:
     filesystem, path = open_filesystem(uri, storage)
     with typed_read_errors(uri):
         return listed_object(uri, filesystem.info(path))
-
-
-def _is_web(root: str) -> bool:
-    return root.startswith(("http://", "https://"))
 
 
 def _sort_key(info: dict[str, Any]) -> str:

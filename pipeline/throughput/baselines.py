@@ -1,13 +1,15 @@
-"""What others do, written here for comparison only: a plain script, and a textbook Ray pipeline.
+"""What others do, written here for comparison only: a plain script, and textbook Ray pipelines.
 
-Both use our encoder, so that only the way around it differs. The script uses our decoder as well
-and must give our tokens; the textbook's reader is Ray's own (decord): its pixels differ a little.
+All use our encoder, so that only the way around it differs. The script uses our decoder as well and
+must give our tokens; the textbooks' reader is Ray's own (decord), so their pixels differ a little.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -19,9 +21,10 @@ import ray.exceptions
 import torch
 
 from pipeline.clips import ClipConfig
-from pipeline.cluster import connect
+from pipeline.cluster import connect, has_gpu
 from pipeline.encode_config import ClipEncoder
 from pipeline.errors import PipelineError
+from pipeline.preprocessing import FramePreprocessor
 from pipeline.records import Clip, ClipWindow, TokenizedClip, VideoInfo, WorkUnit, stable_id
 from pipeline.throughput.tokens import side_tokens, tokens_table, write_tokens
 from pipeline.throughput.variants import ClockedEncodeConfig
@@ -29,13 +32,15 @@ from pipeline.throughput.whole_pipeline import ObjectStoreWatch
 from pipeline.throughput.workplace import Outcome, Workplace, decoded_video
 from pipeline.worker_errors import as_pipeline_error
 
+_FRAMES_AT_ONCE = 64
+
 
 def serial_script(place: Workplace) -> Outcome:
     """One process: a video is decoded, its clips are encoded one at a time; written at the end.
 
     So do the published scripts that dump tokens. The model may use all cores.
     """
-    decoder, encoder = place.decoder(), place.encoder()
+    decoder, encoder = place.decoder(), place.encoder(batch_size=1)
     began_s = time.monotonic()
     decoder.setup()
     encoder.setup()
@@ -51,29 +56,63 @@ def serial_script(place: Workplace) -> Outcome:
 
 
 def textbook_pipeline(place: Workplace) -> Outcome:
-    """`read_videos` → `map_batches` → `write_parquet`, one row per frame.
+    """`read_videos` → `map_batches` → `map_batches` → `write_parquet`, one row per frame.
 
-    The reader scales the frames itself, which is the cheapest it can do. Frames are gathered into
-    clips by one actor, for rows of one clip may come in different batches.
+    Frames are cut and resized as the pipeline's are. Ray Data does that in the tasks that read, so
+    that no whole frame goes through the object store.
 
     Raises:
         PipelineError: It cannot do what the config asks for.
     """
+    geometry = place.model_config.geometry
+    shaper = FramePreprocessor(place.config.preprocess, geometry.height_px, geometry.width_px)
+
+    def shaped(videos: ray.data.Dataset) -> ray.data.Dataset:
+        return videos.map_batches(functools.partial(_shaped, shaper), batch_size=_FRAMES_AT_ONCE)
+
+    return _textbook(place, shaped, "its frames are decord's")
+
+
+def squeezed_textbook_pipeline(place: Workplace) -> Outcome:
+    """`read_videos` → `map_batches` → `write_parquet`, frames resized by the reader.
+
+    The least that Ray's reader can do: whatever their aspect ratio, frames are squeezed to the
+    clip's size while they are decoded. A tokenizer sees other pictures than it was fitted to.
+
+    Raises:
+        PipelineError: It cannot do what the config asks for.
+    """
+    geometry = place.model_config.geometry
+    resize = (geometry.height_px, geometry.width_px)
+    return _textbook(place, lambda videos: videos, "its frames are squeezed by decord", resize)
+
+
+def _textbook(
+    place: Workplace,
+    shaped: Callable[[ray.data.Dataset], ray.data.Dataset],
+    note: str,
+    resize: tuple[int, int] | None = None,
+) -> Outcome:
+    """One actor gathers frames into clips, for those of one clip may come in two batches."""
     _check_textbook(place)
-    geometry, config = place.model_config.geometry, place.config
+    num_frames, config = place.model_config.geometry.num_frames, place.config
     connect(config.cluster)
+    num_gpus = config.encode.num_gpus(has_gpu=has_gpu())
     began_s = time.monotonic()
     uris = {unquote(urlsplit(unit.uri).path): unit.uri for unit in place.units}
-    videos = ray.data.read_videos(
-        list(uris),
-        include_paths=True,
-        resize=(geometry.height_px, geometry.width_px),
-    )
-    tokens = videos.map_batches(
+    videos = ray.data.read_videos(list(uris), include_paths=True, resize=resize)
+    tokens = shaped(videos).map_batches(
         TextbookEncoder,
-        fn_constructor_args=(config.tokenizer, place.encode_config(), geometry.num_frames, uris),
-        batch_size=geometry.num_frames * config.encode.batch_size,
+        fn_constructor_args=(
+            config.tokenizer,
+            place.encode_config(),
+            num_gpus > 0,
+            num_frames,
+            uris,
+        ),
+        batch_size=num_frames * config.encode.batch_size,
         num_cpus=config.encode.num_cpus_per_actor,
+        num_gpus=num_gpus,
         compute=ray.data.ActorPoolStrategy(size=1),
     )
     with ObjectStoreWatch() as store:
@@ -90,8 +129,12 @@ def textbook_pipeline(place: Workplace) -> Outcome:
         ended_s,
         object_store_bytes=store.peak_bytes,
         spilled_bytes=store.spilled_bytes,
-        note="frames stretched to the clip's size by decord; a broken video would end it",
+        note=f"{note}; a broken video would end it",
     )
+
+
+def _shaped(shaper: FramePreprocessor, rows: dict[str, Any]) -> dict[str, Any]:
+    return rows | {"frame": np.stack([shaper(_rgb(frame)) for frame in rows["frame"]])}
 
 
 def _check_textbook(place: Workplace) -> None:
@@ -116,13 +159,18 @@ class TextbookEncoder:
     """Gathers rows of frames into clips and encodes them; what never becomes whole is dropped."""
 
     def __init__(
-        self, tokenizer: str, config: ClockedEncodeConfig, num_frames: int, uris: dict[str, str]
+        self,
+        tokenizer: str,
+        config: ClockedEncodeConfig,
+        use_gpu: bool,
+        num_frames: int,
+        uris: dict[str, str],
     ) -> None:
         self._num_frames = num_frames
         self._uris = uris
         self._batch_size = config.batch_size
         self._open: dict[tuple[str, int], _OpenClip] = {}
-        self._encoder: ClipEncoder = config.stage(tokenizer)
+        self._encoder: ClipEncoder = config.stage(tokenizer, use_gpu=use_gpu)
         self._encoder.setup()
 
     def __call__(self, rows: dict[str, Any]) -> pa.Table:

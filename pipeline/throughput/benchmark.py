@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.errors import PipelineError
-from pipeline.throughput.config import PipelineBenchmarkConfig, SideName
+from pipeline.throughput.config import TEXTBOOKS, PipelineBenchmarkConfig, SideName
 from pipeline.throughput.figures import SideFigures, side_figures
 from pipeline.throughput.picture import report_picture
-from pipeline.throughput.report import PipelineReport
+from pipeline.throughput.report import ClipFacts, PipelineReport
 from pipeline.throughput.sides import run_side
 from pipeline.throughput.tokens import (
     ClipTokens,
@@ -27,10 +27,10 @@ from pipeline.whole_files import replace_file
 
 logger = logging.getLogger(__name__)
 
-_WITH_ALL_CLIPS: tuple[SideName, ...] = ("pipeline", "two_processes", "serial", "textbook")
+_WITH_ALL_CLIPS: tuple[SideName, ...] = ("pipeline", "two_processes", "serial", *TEXTBOOKS)
 # Same pixels, same encoder, so the same ids are owed; the textbook's decoder is another one.
 _WITH_OUR_PIXELS: tuple[SideName, ...] = ("encode", "two_processes", "serial")
-_MAY_BE_LEFT_OUT: tuple[SideName, ...] = ("textbook",)
+_MAY_BE_LEFT_OUT = TEXTBOOKS
 
 
 def bench_pipeline(config: PipelineBenchmarkConfig) -> PipelineReport:
@@ -99,8 +99,18 @@ class _Rounds:
         for figures, side in itertools.product(self._figures, self._left_out):
             figures.pop(side, None)
         return PipelineReport(
-            self._config, tuple(self._figures), self._left_out, self._equal_shares, self._disk
+            self._config,
+            tuple(self._figures),
+            self._left_out,
+            self._equal_shares,
+            self._disk,
+            self._clip_facts(),
         )
+
+    def _clip_facts(self) -> ClipFacts:
+        place = Workplace(self._config, Path(self._config.scratch))
+        clip_bytes = place.decode_spec().settings.clip_bytes
+        return ClipFacts(place.model_config.num_tokens, clip_bytes)
 
 
 def compare_tokens(tokens: Mapping[SideName, ClipTokens]) -> dict[SideName, float]:

@@ -6,17 +6,12 @@ from typing import Literal, TypeAlias
 
 import pydantic
 
-from pipeline.clips import ClipConfig
-from pipeline.cluster import ClusterConfig
-from pipeline.dataset import CommitConfig
-from pipeline.decoding.interface import DecodeConfig
-from pipeline.encode_config import EncodeConfig
-from pipeline.engine import EngineConfig
-from pipeline.preprocessing import PreprocessConfig
-from pipeline.sources import SourceConfig
+from pipeline.stage_settings import StageSettings
 from sweettok.strict_config import StrictConfig
 
-SideName: TypeAlias = Literal["decode", "encode", "pipeline", "two_processes", "serial", "textbook"]
+SideName: TypeAlias = Literal[
+    "decode", "encode", "pipeline", "two_processes", "serial", "textbook", "textbook_squeezed"
+]
 Mode: TypeAlias = Literal["real", "null_encoder", "synthetic_frames"]
 
 SIDES: tuple[SideName, ...] = (
@@ -26,7 +21,9 @@ SIDES: tuple[SideName, ...] = (
     "two_processes",
     "serial",
     "textbook",
+    "textbook_squeezed",
 )
+TEXTBOOKS: tuple[SideName, ...] = ("textbook", "textbook_squeezed")
 
 
 class SyntheticConfig(StrictConfig):
@@ -41,17 +38,16 @@ class SyntheticConfig(StrictConfig):
     clips_per_unit: int = pydantic.Field(default=32, ge=1)
 
 
-class PipelineBenchmarkConfig(StrictConfig):
-    """One run of `jobs/bench_pipeline.py`.
+class PipelineBenchmarkConfig(StageSettings):
+    """One run of `jobs/bench_pipeline.py`, beside the settings of the run that it measures.
 
     Attributes:
-        source, tokenizer, clips, preprocess, decode, encode, commit, engine, cluster: The run that
-            is measured, as for `jobs/tokenize_corpus.py`.
         mode: "real"; "null_encoder" gives fixed ids without a model; "synthetic_frames" makes up
             frames without decoding.
         synthetic: How much is made up.
         sides: What is measured: "decode" and "encode" alone, the whole "pipeline", the best that
-            "two_processes" make of the same stages, and the baselines "serial" and "textbook".
+            "two_processes" make of the same stages, and the baselines "serial", "textbook" and
+            "textbook_squeezed" (pipeline/throughput/baselines.py).
         num_rounds: How often; sides take turns, medians count.
         encode_clips: So many different clips are decoded beforehand for "encode" at most.
         scratch: Directory for the datasets that are written; each is removed when it is measured.
@@ -59,15 +55,6 @@ class PipelineBenchmarkConfig(StrictConfig):
         picture: PNG file with the chart.
     """
 
-    source: SourceConfig
-    tokenizer: str
-    clips: ClipConfig = ClipConfig()
-    preprocess: PreprocessConfig = PreprocessConfig()
-    decode: DecodeConfig = DecodeConfig()
-    encode: EncodeConfig = EncodeConfig()
-    commit: CommitConfig = CommitConfig()
-    engine: EngineConfig = EngineConfig()
-    cluster: ClusterConfig = ClusterConfig()
     mode: Mode = "real"
     synthetic: SyntheticConfig = SyntheticConfig()
     sides: tuple[SideName, ...] = pydantic.Field(default=SIDES, min_length=1)

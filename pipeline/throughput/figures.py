@@ -12,15 +12,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pipeline.throughput.config import SideName
+from pipeline.throughput.clocks import most_at_one_time
+from pipeline.throughput.config import TEXTBOOKS, SideName
 from pipeline.throughput.process_tree import SERVICES, ProcessRecord
 from pipeline.throughput.sides import SideRun
 
 BUSY_SHARE = 0.8
 """A stage that works less of the time than this is not what limits a run."""
+
+LEAST_STEADY_SHARE = 0.5
+"""A run that did less than this share of its work in steady state was too short for a verdict."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class SideFigures:
         side: Which.
         num_clips: Clips that it gave.
         num_quarantined: Videos that gave none.
+        steady_share: Share of the work that was done in steady state, in [0, 1].
         clips_per_s: Clips per second in steady state.
         cpu_s_per_clip: Processor seconds per clip in steady state, Ray's services left out.
         cpu_s_per_clip_by_kind: The same by kind of process.
@@ -41,6 +46,14 @@ class SideFigures:
         decode_busy, encode_busy, commit_busy: Shares of the steady state in which the stage's
             processes worked, in [0, 1]; they waited in the rest. NaN where there is none.
         cores_busy: Share of the machine's cores that the side used in steady state.
+        num_gpus: GPUs that encoded; 0 if CPUs did.
+        num_processes: Processes of one stage that ran side by side, where that was all.
+        gpu_busy: Share of the steady state in which each of them computed batches, by its own
+            clock; more than 1 where encoders that share a GPU waited for each other in it.
+        gpu_utilisation: Share in which any kernel ran on the machine's GPUs, as the driver sees it.
+        gpu_peak_bytes: Most memory in use on one GPU.
+        device: What encoded, in words; "" where nobody looked.
+        flops_per_clip, matrix_flops_per_s: See `ModelRate`; 0 where nobody measured.
         peak_pss_bytes, peak_private_bytes: Largest memory of all processes together.
         peak_bytes_by_kind: The memory of each kind at that moment.
         process_peak_bytes: The largest process of each kind.
@@ -51,6 +64,7 @@ class SideFigures:
     side: SideName
     num_clips: int
     num_quarantined: int
+    steady_share: float
     clips_per_s: float
     cpu_s_per_clip: float
     cpu_s_per_clip_by_kind: dict[str, float]
@@ -64,6 +78,14 @@ class SideFigures:
     encode_busy: float = math.nan
     commit_busy: float = math.nan
     cores_busy: float = math.nan
+    num_gpus: float = 0.0
+    num_processes: int = 1
+    gpu_busy: float = math.nan
+    gpu_utilisation: float = math.nan
+    gpu_peak_bytes: int = 0
+    device: str = ""
+    flops_per_clip: float = 0.0
+    matrix_flops_per_s: float = 0.0
     peak_pss_bytes: int = 0
     peak_private_bytes: int = 0
     peak_bytes_by_kind: dict[str, int] = field(default_factory=dict)
@@ -75,9 +97,12 @@ class SideFigures:
     @property
     def verdict(self) -> str:
         """What limits the side: its busiest stage, or, if none is busy, what lies between them."""
+        if self.steady_share < LEAST_STEADY_SHARE:
+            return "too short to tell"
         shares = {
             "decode-bound": self.decode_busy,
-            "encode-bound": self.encode_busy,
+            # A call of a GPU's encoder lasts while it waits in line: the GPU's clock knows better.
+            "encode-bound": self.gpu_busy if self.num_gpus else self.encode_busy,
             "commit-bound": self.commit_busy,
         }
         known = {name: share for name, share in shares.items() if not math.isnan(share)}
@@ -98,6 +123,7 @@ def side_figures(run: SideRun) -> SideFigures:
         side=run.side,
         num_clips=outcome.num_clips,
         num_quarantined=outcome.num_quarantined,
+        steady_share=steady.num_clips / max(outcome.num_clips, 1),
         clips_per_s=steady.num_clips / duration_s,
         cpu_s_per_clip=sum(costs.values()),
         cpu_s_per_clip_by_kind=costs,
@@ -113,6 +139,14 @@ def side_figures(run: SideRun) -> SideFigures:
             min(1.0, outcome.commit_busy_s / duration_s) if outcome.commit_busy_s else math.nan
         ),
         cores_busy=used_s / duration_s / (os.cpu_count() or 1),
+        num_gpus=outcome.num_gpus,
+        num_processes=outcome.num_processes,
+        gpu_busy=steady.gpu_busy_share(),
+        gpu_utilisation=run.gpus.busy_between(first_s, last_s),
+        gpu_peak_bytes=run.gpus.peak_bytes,
+        device=outcome.device,
+        flops_per_clip=outcome.flops_per_clip,
+        matrix_flops_per_s=outcome.matrix_flops_per_s,
         peak_pss_bytes=tree.peak_pss_bytes,
         peak_private_bytes=tree.peak_private_bytes,
         peak_bytes_by_kind=tree.peak_kinds_bytes,
@@ -130,11 +164,11 @@ class _Steady:
         self._run = run
         self._decode = [log for log in run.logs if log.stage == "decode" and log.total_clips]
         self._encode = [log for log in run.logs if log.stage == "encode" and log.total_clips]
-        self._is_on_ray = run.side in ("pipeline", "textbook")
+        self._is_on_ray = run.side in ("pipeline", *TEXTBOOKS)
         encoders_ready_s = [log.ready_s for log in self._encode]
         self.first_s = max([run.outcome.ready_s, *encoders_ready_s])
         self.last_s = run.outcome.last_s
-        if run.side == "textbook" and self._encode:  # only its encoder knows
+        if run.side in TEXTBOOKS and self._encode:  # only its encoder knows
             self.last_s = max(log.ended_s[-1] for log in self._encode)
         self.duration_s = max(self.last_s - self.first_s, 1e-9)
 
@@ -154,12 +188,24 @@ class _Steady:
         return num_clips - share * decoded_before
 
     def busy_share(self, stage: str) -> float:
-        """How much of the time the processes of a stage worked; NaN if nobody noted it."""
+        """How much of the time the processes of a stage worked; NaN if nobody noted it.
+
+        Processes that followed each other count as one: Ray starts workers anew.
+        """
         logs = self._decode if stage == "decode" else self._encode
         if not logs:
             return math.nan
-        shares = [log.busy_between(self.first_s, self.last_s) / self.duration_s for log in logs]
-        return sum(shares) / len(shares)
+        busy_s = sum(log.busy_between(self.first_s, self.last_s) for log in logs)
+        return busy_s / self.duration_s / most_at_one_time(logs)
+
+    def gpu_busy_share(self) -> float:
+        """How much of the time the GPUs of the encoders computed; NaN if there are none."""
+        num_gpus = self._run.outcome.num_gpus
+        if not num_gpus:
+            return math.nan
+        logs = self._encode
+        busy_s = sum(log.device_busy_between(self.first_s, self.last_s) for log in logs)
+        return busy_s / self.duration_s / num_gpus
 
     def cpu_s_per_clip_by_kind(self) -> dict[str, float]:
         """Processor seconds per clip, by kind of process."""
@@ -179,8 +225,9 @@ class _Steady:
         for record in self._run.tree.processes:
             if record.pid in accounted or record.kind == SERVICES:
                 continue
-            spent_s = record.cpu_between(self._run.outcome.began_s, self.last_s)
-            costs[record.kind] = costs.get(record.kind, 0.0) + spent_s / num_clips
+            # Ray's and our own processes beside the stages: imports and set-up are start-up.
+            spent_s = record.cpu_between(self.first_s, self.last_s)
+            costs[record.kind] = costs.get(record.kind, 0.0) + spent_s / max(self.num_clips, 1)
         return costs
 
     def _decode_cost_s(self) -> float:
@@ -209,79 +256,3 @@ def _largest(processes: Iterable[ProcessRecord]) -> dict[str, int]:
     for record in processes:
         found[record.kind] = max(found.get(record.kind, 0), record.peak_pss_bytes)
     return found
-
-
-@dataclass(frozen=True)
-class Goal:
-    """A ratio that is to be reached.
-
-    Attributes:
-        name: What is compared.
-        value: The ratio found: the median of the rounds' ratios.
-        lowest, highest: Over the rounds.
-        limit: What it should be.
-        is_upper: Whether it should be at most that; else at least.
-    """
-
-    name: str
-    value: float
-    lowest: float
-    highest: float
-    limit: float
-    is_upper: bool
-
-    @property
-    def is_met(self) -> bool:
-        """Whether the value is on the right side of the limit."""
-        return self.value <= self.limit if self.is_upper else self.value >= self.limit
-
-
-def goals(rounds: Sequence[Mapping[SideName, SideFigures]], disk_ratio: float) -> list[Goal]:
-    """All comparisons that the measured sides allow, ratios taken within a round.
-
-    Args:
-        rounds: Figures of every side, a mapping per round.
-        disk_ratio: Bytes of the token columns ÷ entropy of the ids.
-    """
-    found = [
-        _goal(
-            "CPU s per clip ÷ (decode + encode alone)", [_cpu_ratio(r) for r in rounds], 1.10, True
-        )
-    ]
-    if all("two_processes" in r for r in rounds):
-        ratios = [r["pipeline"].clips_per_s / _best_split_clips_per_s(r) for r in rounds]
-        found.append(_goal("clips/s ÷ best split over two processes", ratios, 0.90, False))
-    for side, limit in (("serial", 1.5), ("textbook", 2.0)):
-        if all(side in r for r in rounds):
-            ratios = [r["pipeline"].clips_per_s / r[side].clips_per_s for r in rounds]  # type: ignore[index]
-            found.append(_goal(f"clips/s ÷ {side}", ratios, limit, False))
-    if all("textbook" in r for r in rounds):
-        ratios = [r["pipeline"].peak_pss_bytes / r["textbook"].peak_pss_bytes for r in rounds]
-        found.append(_goal("peak memory ÷ textbook", ratios, 1.0, True))
-    if not math.isnan(disk_ratio):
-        found.append(_goal("bytes of tokens on disk ÷ entropy of ids", [disk_ratio], 1.10, True))
-    return found
-
-
-def _cpu_ratio(figures: Mapping[SideName, SideFigures]) -> float:
-    alone_s = figures["decode"].cpu_s_per_clip + figures["encode"].cpu_s_per_clip
-    return figures["pipeline"].cpu_s_per_clip / alone_s
-
-
-def _best_split_clips_per_s(figures: Mapping[SideName, SideFigures]) -> float:
-    """Two processes with half of the videos each, or one that decodes and one that encodes."""
-    one_each = min(figures["decode"].clips_per_s, figures["encode"].clips_per_s)
-    return max(figures["two_processes"].clips_per_s, one_each)
-
-
-def _goal(name: str, ratios: Sequence[float], limit: float, is_upper: bool) -> Goal:
-    return Goal(name, median(ratios), min(ratios), max(ratios), limit, is_upper)
-
-
-def median(values: Iterable[float]) -> float:
-    """The median; NaN of nothing."""
-    ordered = sorted(value for value in values if not math.isnan(value))
-    if not ordered:
-        return math.nan
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.throughput.figures import median
+from pipeline.throughput.goals import median
 from pipeline.throughput.report import PipelineReport
 
 _WIDTH_PX, _BAR_PX, _GAP_PX, _TOP_PX, _LEFT_PX, _RIGHT_PX = 900, 22, 12, 40, 130, 90

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.throughput.config import PipelineBenchmarkConfig, SideName
-from pipeline.throughput.figures import Goal, SideFigures, goals, median
+from pipeline.throughput.figures import SideFigures
+from pipeline.throughput.goals import Goal, goals, median
 from pipeline.throughput.tokens import DiskFigures
 
 _MIB = 2**20
+_ENCODING: tuple[SideName, ...] = ("encode", "pipeline")
 
 _TITLES: dict[SideName, str] = {
     "decode": "decode alone",
@@ -23,7 +25,21 @@ _TITLES: dict[SideName, str] = {
     "two_processes": "two processes, half each",
     "serial": "script: a clip at a time",
     "textbook": "read_videos, map_batches, write_parquet",
+    "textbook_squeezed": "the same, frames squeezed by the reader",
 }
+
+
+@dataclass(frozen=True)
+class ClipFacts:
+    """One clip of what was measured.
+
+    Attributes:
+        num_tokens: Ids of it.
+        pixel_bytes: Bytes of its pixels.
+    """
+
+    num_tokens: int
+    pixel_bytes: int
 
 
 @dataclass(frozen=True)
@@ -37,6 +53,7 @@ class PipelineReport:
         equal_shares: Per side with tokens of its own, the smallest share of clips whose ids are
             those of the pipeline.
         disk: The pipeline's dataset.
+        clip: What a clip is.
     """
 
     config: PipelineBenchmarkConfig
@@ -44,6 +61,7 @@ class PipelineReport:
     left_out: Mapping[SideName, str]
     equal_shares: Mapping[SideName, float]
     disk: DiskFigures
+    clip: ClipFacts
 
     @property
     def goals(self) -> list[Goal]:
@@ -57,9 +75,9 @@ class PipelineReport:
 
     @property
     def efficiency(self) -> float:
-        """Throughput of the pipeline ÷ that of its slower stage on as many processes.
+        """Throughput of the pipeline ÷ that of its slower stage on the same machine.
 
-        On a machine whose cores are shared by both stages it cannot be 1; `cpu_efficiency` can.
+        Where both stages share the cores it cannot be 1; `cpu_efficiency` can.
         """
         return median(
             figures["pipeline"].clips_per_s
@@ -76,6 +94,31 @@ class PipelineReport:
             for figures in self.rounds
         )
 
+    def arithmetic_share(self, side: SideName) -> float:
+        """Operations per second of a side's encoders ÷ the rate of their GPUs (MFU), in [0, 1].
+
+        The rate is that of large matrix products, measured in the same round, by one process on a
+        CPU: there for "encode" only. NaN where there was no model.
+        """
+        return median(
+            figures[side].clips_per_s
+            * figures["encode"].flops_per_clip
+            / figures["encode"].matrix_flops_per_s
+            / (figures[side].num_gpus or figures[side].num_processes)
+            if figures["encode"].matrix_flops_per_s
+            else math.nan
+            for figures in self.rounds
+        )
+
+    def tokens_per_s_per_gpu(self, side: SideName) -> float:
+        """Ids that a side gives per second and GPU; NaN without a GPU."""
+        return median(
+            figures[side].clips_per_s * self.clip.num_tokens / figures[side].num_gpus
+            if figures[side].num_gpus
+            else math.nan
+            for figures in self.rounds
+        )
+
     @property
     def _disk_ratio(self) -> float:
         # Fixed ids have no entropy, those of noise say nothing about videos.
@@ -88,6 +131,7 @@ class PipelineReport:
         parts = [
             self._sides_table(),
             self._pipeline_lines(),
+            *self._device_lines(),
             self._disk_lines(),
             self._goals_table(),
         ]
@@ -106,6 +150,9 @@ class PipelineReport:
             "verdicts": self.verdicts,
             "efficiency": self.efficiency,
             "cpu_efficiency": self.cpu_efficiency,
+            "clip": dataclasses.asdict(self.clip),
+            "arithmetic_share": {side: self.arithmetic_share(side) for side in _ENCODING},
+            "tokens_per_s_per_gpu": {side: self.tokens_per_s_per_gpu(side) for side in _ENCODING},
             "goals": [dataclasses.asdict(goal) | {"is_met": goal.is_met} for goal in self.goals],
             "equal_shares": dict(self.equal_shares),
             "disk": dataclasses.asdict(self.disk),
@@ -154,7 +201,7 @@ class PipelineReport:
                 f"(busy and idle shares: {shares}; "
                 f"cores busy {self.median_of('pipeline', 'cores_busy'):.0%})",
                 f"efficiency: {self.cpu_efficiency:.2f} by processor seconds, "
-                f"{self.efficiency:.2f} of the slower stage's throughput in one process",
+                f"{self.efficiency:.2f} of the slower stage's throughput",
                 "CPU-s per clip by kind: "
                 + ", ".join(f"{kind} {value:.4f}" for kind, value in costs if value >= 0.0001),
                 "memory at its peak, MiB: "
@@ -164,6 +211,28 @@ class PipelineReport:
                 f"last commit: done {self.median_of('pipeline', 'finish_s'):.1f} s after the "
                 "last tokens",
             )
+        )
+
+    def _device_lines(self) -> list[str]:
+        encode = self.rounds[-1]["encode"]
+        if not encode.matrix_flops_per_s:
+            return []
+        lines = [
+            f"{encode.device}: {encode.matrix_flops_per_s / 1e12:,.3f} TFLOP/s in large products, "
+            f"of which encoding alone uses {self.arithmetic_share('encode'):.0%} "
+            f"({encode.flops_per_clip / 1e9:,.2f} GFLOP per clip)"
+        ]
+        if encode.num_gpus:
+            lines += [self._gpu_line(side) for side in _ENCODING]
+        return ["\n".join(lines)]
+
+    def _gpu_line(self, side: SideName) -> str:
+        return (
+            f"{_TITLES[side]}: GPU busy {_share(self.median_of(side, 'gpu_busy'))} with batches, "
+            f"{_share(self.median_of(side, 'gpu_utilisation'))} with any kernel (busy and idle "
+            f"shares); {self.arithmetic_share(side):.0%} of its rate, "
+            f"{self.tokens_per_s_per_gpu(side):,.0f} tokens/s/GPU, at most "
+            f"{self.median_of(side, 'gpu_peak_bytes') / _MIB:,.0f} MiB"
         )
 
     def _disk_lines(self) -> str:

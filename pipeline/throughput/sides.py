@@ -9,13 +9,14 @@ import logging
 import multiprocessing
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.cluster import WORKER_ENVIRONMENT
 from pipeline.errors import PipelineError
 from pipeline.throughput.clocks import WorkLog, read_work_logs
 from pipeline.throughput.config import SideName
+from pipeline.throughput.gpu_sampler import GpuRecord, GpuSampler
 from pipeline.throughput.process_tree import TreeRecord, TreeSampler
 from pipeline.throughput.workplace import Outcome, Workplace
 from sweettok.errors import SweetTokError
@@ -28,6 +29,7 @@ _FUNCTIONS: dict[SideName, tuple[str, str]] = {
     "pipeline": ("whole_pipeline", "whole_pipeline"),
     "serial": ("baselines", "serial_script"),
     "textbook": ("baselines", "textbook_pipeline"),
+    "textbook_squeezed": ("baselines", "squeezed_textbook_pipeline"),
 }
 _LAST_LOOK_S = 0.3
 
@@ -42,6 +44,7 @@ class SideRun:
         outcome: What it says of itself.
         tree: Processor time and memory of all its processes.
         logs: When its stages worked.
+        gpus: How busy the machine's GPUs were.
     """
 
     side: SideName
@@ -49,6 +52,7 @@ class SideRun:
     outcome: Outcome
     tree: TreeRecord
     logs: tuple[WorkLog, ...]
+    gpus: GpuRecord = field(default_factory=GpuRecord)
 
 
 def run_side(side: SideName, place: Workplace) -> SideRun:
@@ -67,20 +71,20 @@ def run_side(side: SideName, place: Workplace) -> SideRun:
     process.start()
     theirs.close()
     assert process.pid is not None
-    sampler = TreeSampler(process.pid)
+    sampler, gpu_sampler = TreeSampler(process.pid), GpuSampler()
     try:
         answer: dict[str, Any] = json.loads(ours.recv_bytes())
         time.sleep(_LAST_LOOK_S)
     except EOFError:
         raise PipelineError(f"{side}: its process ended early; its message is above") from None
     finally:
-        tree = sampler.stop()
+        tree, gpus = sampler.stop(), gpu_sampler.stop()
         ours.close()  # it may end now
         process.join()
     if "error" in answer:
         raise PipelineError(f"{side}: {answer['error']}")
     logs = tuple(read_work_logs(place.clock_directory))
-    return SideRun(side, started_s, Outcome(**answer), tree, logs)
+    return SideRun(side, started_s, Outcome(**answer), tree, logs, gpus)
 
 
 def _answer(connection: Any, side: SideName, place: Workplace) -> None:

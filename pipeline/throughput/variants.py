@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -68,27 +69,58 @@ class ClockedEncodeConfig(EncodeConfig):
         """The stage with its clock, not set up yet."""
         if self.is_null:
             return ClockedEncodeStage(NullEncodeStage(tokenizer_directory), self.clock_directory)
-        inner = super().stage(tokenizer_directory, use_gpu=use_gpu)
+        from pipeline.encoding import EncodeStage
+
+        inner = EncodeStage(tokenizer_directory, self, use_gpu=use_gpu)
         return ClockedEncodeStage(inner, self.clock_directory)
 
 
-class ClockedDecodeStage:
-    """Notes how long each clip took to come."""
+class _Stage(Protocol):
+    """What all stages have."""
 
-    def __init__(self, inner: UnitDecoder, clock_directory: str) -> None:
+    def setup(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+StageT = TypeVar("StageT", bound=_Stage)
+
+
+class _Clocked(Generic[StageT]):
+    """A stage with a clock, which begins when the stage is ready."""
+
+    _name: str
+
+    def __init__(self, inner: StageT, clock_directory: str) -> None:
         self._inner = inner
         self._directory = clock_directory
-        self._clock: Clock | None = None
+        self._opened: Clock | None = None
 
     def setup(self) -> None:
-        """See `UnitDecoder`."""
+        """Sets the stage up; its clock's first line says when it was ready."""
         self._inner.setup()
-        self._clock = Clock(self._directory, "decode")
-        self._clock.note(time.monotonic(), 0)
+        self._opened = Clock(self._directory, self._name)
+        self._opened.note(time.monotonic(), 0)
+
+    def close(self) -> None:
+        """Closes both."""
+        self._inner.close()
+        if self._opened is not None:
+            self._opened.close()
+
+    @property
+    def _clock(self) -> Clock:
+        assert self._opened is not None, "setup() comes first"
+        return self._opened
+
+
+class ClockedDecodeStage(_Clocked[UnitDecoder]):
+    """Notes how long each clip took to come."""
+
+    _name = "decode"
 
     def process(self, unit: WorkUnit) -> Iterator[Clip | UnitEnd]:
         """See `UnitDecoder`."""
-        assert self._clock is not None, "setup() comes first"
         records = self._inner.process(unit)
         while True:
             began_s = time.monotonic()
@@ -98,44 +130,32 @@ class ClockedDecodeStage:
             self._clock.note(began_s, int(isinstance(record, Clip)))
             yield record
 
-    def close(self) -> None:
-        """See `UnitDecoder`."""
-        self._inner.close()
-        if self._clock is not None:
-            self._clock.close()
+
+class _DeviceEncoder(ClipEncoder, Protocol):
+    """An encoder that says how long a GPU has worked for it."""
+
+    @property
+    def device_busy_s(self) -> float:
+        """Seconds so far; 0 on a CPU."""
 
 
-class ClockedEncodeStage:
-    """Notes how long each batch took."""
+class ClockedEncodeStage(_Clocked[_DeviceEncoder]):
+    """Notes how long each batch took, and what a GPU has done so far."""
 
-    def __init__(self, inner: ClipEncoder, clock_directory: str) -> None:
-        self._inner = inner
-        self._directory = clock_directory
-        self._clock: Clock | None = None
-
-    def setup(self) -> None:
-        """See `ClipEncoder`."""
-        self._inner.setup()
-        self._clock = Clock(self._directory, "encode")
-        self._clock.note(time.monotonic(), 0)
+    _name = "encode"
 
     def process(self, clips: Sequence[Clip]) -> list[TokenizedClip]:
         """See `ClipEncoder`."""
-        assert self._clock is not None, "setup() comes first"
         began_s = time.monotonic()
         tokens = self._inner.process(clips)
-        self._clock.note(began_s, len(tokens))
+        self._clock.note(began_s, len(tokens), self._inner.device_busy_s)
         return tokens
-
-    def close(self) -> None:
-        """See `ClipEncoder`."""
-        self._inner.close()
-        if self._clock is not None:
-            self._clock.close()
 
 
 class NullEncodeStage:
     """Fixed ids of the right number for every clip: what remains is everything but the encoder."""
+
+    device_busy_s = 0.0
 
     def __init__(self, tokenizer_directory: str | Path) -> None:
         self._directory = tokenizer_directory
@@ -144,7 +164,7 @@ class NullEncodeStage:
     def setup(self) -> None:
         """See `ClipEncoder`."""
         from sweettok import SweetTokConfig
-        from sweettok.persistence import read_manifest
+        from sweettok.tokenizer_manifest import read_manifest
 
         manifest = read_manifest(self._directory)
         model = SweetTokConfig.from_mapping(manifest["config"], origin=str(self._directory))

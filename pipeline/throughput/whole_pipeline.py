@@ -8,12 +8,12 @@ import time
 import ray
 from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
-from pipeline.cluster import connect
+from pipeline.cluster import connect, has_gpu
 from pipeline.dataset import TokenDataset
 from pipeline.engine import CommitTarget, run_on_ray
 from pipeline.throughput.workplace import Outcome, Workplace
 from pipeline.tokenization import build_lineage
-from sweettok.persistence import verified_manifest
+from sweettok.tokenizer_manifest import verified_manifest
 
 _RUN_ID = "benchmark"
 _STORE_INTERVAL_S = 1.0
@@ -53,7 +53,14 @@ def whole_pipeline(place: Workplace) -> Outcome:
         commit_busy_s=flow.busy_s,
         object_store_bytes=store.peak_bytes,
         spilled_bytes=store.spilled_bytes,
+        num_gpus=_num_gpus(place),
     )
+
+
+def _num_gpus(place: Workplace) -> float:
+    config = place.config.encode
+    is_null = place.config.mode == "null_encoder"
+    return 0.0 if is_null else config.num_actors * config.num_gpus(has_gpu=has_gpu())
 
 
 class ObjectStoreWatch:

@@ -13,11 +13,12 @@ from pipeline.encode_config import ClipEncoder
 from pipeline.errors import PipelineError
 from pipeline.records import Clip, TokenizedClip, UnitEnd, WorkUnit
 from pipeline.sources import list_videos
+from pipeline.stage_settings import StageSettings
 from pipeline.throughput.config import PipelineBenchmarkConfig
 from pipeline.throughput.variants import ClockedDecodeSpec, ClockedEncodeConfig, synthetic_units
 from pipeline.tokenization import TokenizeConfig
 from sweettok import SweetTokConfig
-from sweettok.persistence import verified_manifest
+from sweettok.tokenizer_manifest import verified_manifest
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Outcome:
         num_quarantined: Videos that gave no clip.
         commit_busy_s: Seconds in which the committer worked.
         object_store_bytes, spilled_bytes: Peak of the object store and all that left it for disk.
+        num_gpus: GPUs that its encoders had; 0 if they computed on CPUs.
+        num_processes: Processes of one stage that ran side by side, where that was all.
+        device: What encoded, in words; "" if nobody looked.
+        flops_per_clip: Floating-point operations of encoding a clip; 0 if nobody counted.
+        matrix_flops_per_s: Rate of that device on large matrix products.
         note: What a reader of the figures must know.
     """
 
@@ -45,6 +51,11 @@ class Outcome:
     commit_busy_s: float = 0.0
     object_store_bytes: int = 0
     spilled_bytes: int = 0
+    num_gpus: float = 0.0
+    num_processes: int = 1
+    device: str = ""
+    flops_per_clip: float = 0.0
+    matrix_flops_per_s: float = 0.0
     note: str = ""
 
 
@@ -92,8 +103,7 @@ class Workplace:
 
     def tokenize_config(self) -> TokenizeConfig:
         """The run as `jobs/tokenize_corpus.py` would do it, into a fresh dataset."""
-        names = [name for name in TokenizeConfig.model_fields if hasattr(self.config, name)]
-        values = {name: getattr(self.config, name) for name in names}
+        values = {name: getattr(self.config, name) for name in StageSettings.model_fields}
         dataset = {"uri": str((self.directory / "tokens").absolute())}
         return TokenizeConfig.model_validate(values | {"dataset": dataset})
 
@@ -124,9 +134,20 @@ class Workplace:
         decode = spec.settings.decode.model_copy(update={"isolation": "none"})
         return replace(spec, settings=replace(spec.settings, decode=decode)).stage()
 
-    def encoder(self) -> ClipEncoder:
-        """The encode stage in this process."""
-        return self.encode_config().stage(self.config.tokenizer)
+    def encoder(self, *, batch_size: int | None = None) -> ClipEncoder:
+        """The encode stage in this process, on its GPU where the pipeline's would be on one."""
+        config = self.encode_config()
+        if batch_size is not None:
+            config = config.model_copy(update={"batch_size": batch_size})
+        return config.stage(self.config.tokenizer, use_gpu=self.uses_gpu)
+
+    @cached_property
+    def uses_gpu(self) -> bool:
+        """Whether an encoder in this process computes on a GPU."""
+        import torch
+
+        num_gpus = self.config.encode.num_gpus(has_gpu=torch.cuda.is_available())
+        return num_gpus > 0 and self.config.mode != "null_encoder"
 
 
 def decoded(decoder: UnitDecoder, units: Iterable[WorkUnit]) -> Iterator[Clip]:

@@ -29,7 +29,7 @@ from pipeline.training.state import (
 from pipeline.whole_files import new_directory
 from sweettok.losses.perceptual import create_perceptual_distance
 from sweettok.model import check_lexicon
-from sweettok.persistence import MANIFEST_FILE, read_manifest
+from sweettok.tokenizer_manifest import MANIFEST_FILE, read_manifest
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pipeline.errors import DatasetError
 from pipeline.verification.findings import CheckResult
 from sweettok import Lexicon, SweetTokConfig
 from sweettok.errors import SweetTokError
-from sweettok.persistence import LEXICON_DIRECTORY, verified_manifest
+from sweettok.tokenizer_manifest import LEXICON_DIRECTORY, verified_manifest
 
 _RESTORE_FOLDER = (
     "copy the folder back from the tokenizer that made the tokens (its fingerprint is the "

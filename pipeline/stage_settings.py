@@ -1,0 +1,34 @@
+"""The settings of every stage between a corpus and a dataset, for each job that runs them."""
+
+from __future__ import annotations
+
+from pipeline.clips import ClipConfig
+from pipeline.cluster import ClusterConfig
+from pipeline.dataset import CommitConfig
+from pipeline.decoding.interface import DecodeConfig
+from pipeline.encode_config import EncodeConfig
+from pipeline.engine import EngineConfig
+from pipeline.preprocessing import PreprocessConfig
+from pipeline.sources import SourceConfig
+from sweettok.strict_config import StrictConfig
+
+
+class StageSettings(StrictConfig):
+    """How a corpus becomes tokens; where the tokens go is each job's own business.
+
+    Attributes:
+        source: Which videos.
+        tokenizer: Directory of the tokenizer (see `SweetTok.save_pretrained`).
+        clips, preprocess, decode, encode, commit, engine, cluster: Settings of the parts, described
+            where each is defined.
+    """
+
+    source: SourceConfig
+    tokenizer: str
+    clips: ClipConfig = ClipConfig()
+    preprocess: PreprocessConfig = PreprocessConfig()
+    decode: DecodeConfig = DecodeConfig()
+    encode: EncodeConfig = EncodeConfig()
+    commit: CommitConfig = CommitConfig()
+    engine: EngineConfig = EngineConfig()
+    cluster: ClusterConfig = ClusterConfig()
