@@ -50,6 +50,11 @@ fuzz: $(VENV)/.dev-installed  ## 500 damaged, odd and hostile files beside 20 go
 s3-faults: $(VENV)/.dev-installed  ## two jobs at once through an S3 proxy with faults and 5-second stalls
 	SWEETTOK_S3_FAULTS=full $(BIN)/python -m pytest tests/test_s3_faults.py -s $(PYTEST_ARGS)
 
+.PHONY: scale
+scale: $(VENV)/.dev-installed  ## costs from 1,000 to 1,000,000 videos, throughput from 1 to 16 simulated GPUs
+	$(BIN)/python jobs/benchmark_scaling.py --config configs/benchmark_scaling.yaml
+	$(BIN)/python jobs/benchmark_cluster.py --config configs/benchmark_cluster.yaml
+
 .PHONY: benchmark-decoding
 benchmark-decoding: $(VENV)/.dev-installed  ## every way of decoding beside FFmpeg's own program
 	$(BIN)/python jobs/benchmark_decoding.py --config configs/benchmark_decoding.yaml
@@ -58,13 +63,14 @@ benchmark-decoding: $(VENV)/.dev-installed  ## every way of decoding beside FFmp
 benchmark-pipeline: $(VENV)/.dev-installed  ## the pipeline beside its parts and two baselines
 	$(BIN)/python jobs/bench_pipeline.py --config configs/bench_pipeline.yaml
 
-.PHONY: benchmark-planning
-benchmark-planning: $(VENV)/.dev-installed  ## planning of a million manifest rows: seconds and memory
-	$(BIN)/python jobs/benchmark_planning.py --config configs/benchmark_planning.yaml
-
 .PHONY: benchmark-reader
 benchmark-reader: $(VENV)/.dev-installed  ## the reader beside pyarrow and Hugging Face datasets
 	$(BIN)/python jobs/benchmark_reader.py --config configs/benchmark_reader.yaml
+
+.PHONY: audit
+audit: $(VENV)/.dev-installed  ## known vulnerabilities of the pinned packages (asks a public service)
+	$(PIP) install --quiet pip-audit
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 .PHONY: test-clip
 test-clip: $(VENV)/.dev-installed  ## compare a codebook with CLIP's embeddings of 1,203 nouns

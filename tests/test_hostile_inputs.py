@@ -22,7 +22,7 @@ import pytest
 from pipeline.cli import RedactingFormatter
 from pipeline.dataset import TokenDataset
 from pipeline.errors import DatasetError, QuarantineReason, RecordError, SourceError
-from pipeline.sources import SourceConfig, list_videos
+from pipeline.sources import SourceConfig, find_video, list_videos
 from pipeline.storage import StorageConfig, local_copy
 from pipeline.web_access import RefusedAddressError, check_address
 from sweettok.errors import CheckpointError
@@ -277,6 +277,23 @@ def test_a_datasets_log_cannot_name_files_outside_of_the_dataset(tmp_path: Path)
         log.write_text("\n".join(lines) + "\n")
         with pytest.raises(DatasetError):
             TokenDataset.open(tmp_path / "tokens").rows().read_all()
+
+
+def test_a_row_of_a_dataset_is_looked_for_below_the_roots_only(folder: Path) -> None:
+    inside, outside = folder / "corpus" / "videos" / "a.mp4", folder / "private" / "a.mp4"
+    (listed_inside,) = list_videos(SourceConfig(uris=(str(inside),)))
+    roots = [str(folder / "corpus")]
+    fingerprint = listed_inside.fingerprint
+    unit = find_video(inside.as_uri(), fingerprint, StorageConfig(), roots=roots)
+    assert unit.uri == inside.as_uri()
+    for uri in (
+        outside.as_uri(),
+        (folder / "corpus" / "link.mp4").as_uri(),
+        f"{inside.as_uri()}#/../../../private/a.mp4",
+        "http://169.254.169.254/a.mp4",
+    ):
+        with pytest.raises(SourceError, match="lies outside of"):
+            find_video(uri, fingerprint, StorageConfig(), roots=roots)
 
 
 def test_a_checkpoint_cannot_name_files_outside_or_hold_code(

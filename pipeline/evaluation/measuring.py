@@ -23,6 +23,7 @@ from pipeline.evaluation.subjects import Subject
 
 logger = logging.getLogger(__name__)
 
+_LOG_EVERY_S = 30.0  # within a part of many clips
 ItemT = TypeVar("ItemT")
 Measure = Callable[[Pixels], tuple[dict[str, Tensor], Pixels]]
 
@@ -114,11 +115,15 @@ def _measure_part(
     gathered = {row.label: _Gathered() for row in missing}
     names: list[str] = []
     left_out: list[dict[str, str]] = []
+    logged_s = time.monotonic()
     for batch in batched(_clips(read(), names, left_out), batch_size):
         pixels = torch.from_numpy(np.stack(batch))
         shown = [] if number else _first_of_their_videos(names, len(batch))
         for row in missing:
             gathered[row.label].add(*row.measure(pixels), shown)
+        if time.monotonic() - logged_s >= _LOG_EVERY_S:
+            logged_s = time.monotonic()
+            logger.info("part %d: %d clips so far", number + 1, len(names))
     for row in missing:
         found = gathered[row.label]
         row.store.write(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import pyarrow as pa
 
 from pipeline.errors import SourceChangedError, SourceError
 from pipeline.records import ListedVideo, WorkUnit, video_digest
-from pipeline.sources.access import root_of
+from pipeline.sources.access import AllowedRoots, root_of
 from pipeline.sources.batches import batches_of, videos_of
 from pipeline.sources.config import ShardConfig, SourceConfig
 from pipeline.sources.files import list_files
@@ -54,18 +54,23 @@ def list_videos(config: SourceConfig) -> Iterator[ListedVideo]:
                 yield video
 
 
-def find_video(uri: str, fingerprint: str, storage: StorageConfig) -> WorkUnit:
+def find_video(
+    uri: str, fingerprint: str, storage: StorageConfig, *, roots: Sequence[str] | None = None
+) -> WorkUnit:
     """The unit of a video that was listed before, be it a file or a member of a shard.
 
     Args:
         uri: Its URI, as a row of a dataset holds it.
         fingerprint: The state it was in.
         storage: How remote file systems are reached.
+        roots: Where it may lie (see `AllowedRoots`); None for anywhere.
 
     Raises:
-        SourceError: It is gone.
+        SourceError: It is gone, or lies elsewhere.
         SourceChangedError: It is in another state, or its state was told by a manifest alone.
     """
+    if roots is not None and not AllowedRoots(roots).allow(uri):
+        raise SourceError(f"{uri}: lies outside of {', '.join(roots) or 'all roots'}")
     video = _found(uri, storage)
     if video.fingerprint != fingerprint:
         video = with_content_version(video, storage)

@@ -33,6 +33,7 @@ from pipeline.throughput.workplace import Outcome, Workplace, decoded_video
 from pipeline.worker_errors import as_pipeline_error
 
 _FRAMES_AT_ONCE = 64
+_CORES_TO_SHAPE = 0.5
 
 
 def serial_script(place: Workplace) -> Outcome:
@@ -58,8 +59,8 @@ def serial_script(place: Workplace) -> Outcome:
 def textbook_pipeline(place: Workplace) -> Outcome:
     """`read_videos` → `map_batches` → `map_batches` → `write_parquet`, one row per frame.
 
-    Frames are cut and resized as the pipeline's are. Ray Data does that in the tasks that read, so
-    that no whole frame goes through the object store.
+    Frames are cut and resized as the pipeline's are, in tasks between reader and encoder: whole
+    frames go through the object store.
 
     Raises:
         PipelineError: It cannot do what the config asks for.
@@ -68,7 +69,10 @@ def textbook_pipeline(place: Workplace) -> Outcome:
     shaper = FramePreprocessor(place.config.preprocess, geometry.height_px, geometry.width_px)
 
     def shaped(videos: ray.data.Dataset) -> ray.data.Dataset:
-        return videos.map_batches(functools.partial(_shaped, shaper), batch_size=_FRAMES_AT_ONCE)
+        # With a whole core each, reader, this and the encoder would wait for each other for ever.
+        return videos.map_batches(
+            functools.partial(_shaped, shaper), batch_size=_FRAMES_AT_ONCE, num_cpus=_CORES_TO_SHAPE
+        )
 
     return _textbook(place, shaped, "its frames are decord's")
 

@@ -45,6 +45,7 @@ class SampleSettings:
         num_clips: How many.
         seed: Which ones, together with their ids.
         storage: How to reach the videos.
+        roots: Where they may lie; None for anywhere.
         psnr_tolerance_db: By how much the PSNR may be below the recorded one, in dB.
         max_id_mismatch: Share of a clip's ids that may differ, in [0, 1].
     """
@@ -52,6 +53,7 @@ class SampleSettings:
     num_clips: int
     seed: int
     storage: StorageConfig
+    roots: tuple[str, ...] | None
     psnr_tolerance_db: float
     max_id_mismatch: float
 
@@ -168,7 +170,7 @@ class SampleCheck:
     def _find(self, uri: str, fingerprint: str) -> WorkUnit | str:
         """The unit of a stored video, or why there is none."""
         try:
-            return find_video(uri, fingerprint, self._settings.storage)
+            return find_video(uri, fingerprint, self._settings.storage, roots=self._settings.roots)
         except (SourceError, RecordError, TransientError) as error:
             return str(error)
 

@@ -36,6 +36,8 @@ class VerifyConfig(StrictConfig):
             makes none.
         sample_seed: Which ones.
         source_storage: How to reach the videos.
+        source_roots: Paths and URIs below which the videos may lie that rows name, for datasets of
+            others: rows that name anything else are not made again. Null trusts all rows.
         psnr_tolerance_db: By how much a clip's PSNR may be below the recorded one, in dB.
         max_id_mismatch: Share of a clip's ids that may differ when it is made again, in [0, 1].
             Above 0 for a dataset that was made on other hardware, where near ties between two
@@ -54,6 +56,7 @@ class VerifyConfig(StrictConfig):
     sample_clips: int = pydantic.Field(default=16, ge=0)
     sample_seed: int = pydantic.Field(default=0, ge=0)
     source_storage: StorageConfig = StorageConfig()
+    source_roots: tuple[str, ...] | None = None
     psnr_tolerance_db: float = pydantic.Field(default=0.05, ge=0)
     max_id_mismatch: float = pydantic.Field(default=0.0, ge=0, le=1)
     num_threads: int = pydantic.Field(default=4, ge=1)
@@ -68,6 +71,7 @@ class VerifyConfig(StrictConfig):
             num_clips=self.sample_clips,
             seed=self.sample_seed,
             storage=self.source_storage,
+            roots=self.source_roots,
             psnr_tolerance_db=self.psnr_tolerance_db,
             max_id_mismatch=self.max_id_mismatch,
         )
