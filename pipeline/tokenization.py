@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Literal
 
+import pyarrow.compute as pc
 import pydantic
 
 import sweettok
@@ -284,5 +285,6 @@ def _summary(
 
 
 def _reasons(dataset: TokenDataset, run_id: str) -> dict[str, int]:
-    rows = dataset.quarantine().select(["run_id", "reason"]).to_pylist()
-    return dict(Counter(row["reason"] for row in rows if row["run_id"] == run_id).most_common())
+    rows = dataset.quarantine()
+    counts = rows.filter(pc.equal(rows["run_id"], run_id))["reason"].value_counts().to_pylist()
+    return dict(Counter({row["values"]: row["counts"] for row in counts}).most_common())
