@@ -207,6 +207,8 @@ def _below(annotation: Any, name: str) -> list[Any]:
         return own if field is None else [field.annotation]
     arguments = get_args(annotation)
     origin = get_origin(annotation)
+    if any(isinstance(part, pydantic.Tag) and part.tag == name for part in arguments[1:]):
+        return [arguments[0]]  # in a union told by a key, pydantic puts that key's value there
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return list(arguments[1:])
     if isinstance(origin, type) and issubclass(origin, Sequence):
