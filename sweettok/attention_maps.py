@@ -89,12 +89,17 @@ def _noted(reader: QueryReader) -> Iterator[list[_Seen]]:
         queries, cells = given
         seen.append((queries, cells))
 
-    handles = [block.attention.register_forward_pre_hook(note) for block in reader.blocks]
+    handles = [layer.register_forward_pre_hook(note) for layer in _attentions(reader)]
     try:
         yield seen
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _attentions(reader: QueryReader) -> list[Attention]:
+    """That of each layer, in their order."""
+    return [part for part in reader.blocks.modules() if isinstance(part, Attention)]
 
 
 def _maps(
@@ -106,8 +111,8 @@ def _maps(
     """Mean over heads and layers, laid out over the whole grid of cells."""
     weights = torch.stack(
         [
-            block.attention.weights(queries, cells).mean(dim=1)
-            for block, (queries, cells) in zip(reader.blocks, seen, strict=True)
+            layer.weights(queries, cells).mean(dim=1)
+            for layer, (queries, cells) in zip(_attentions(reader), seen, strict=True)
         ]
     ).mean(dim=0)
     windows = window_grid(reader.queries, query_grid)
