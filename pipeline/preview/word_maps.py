@@ -21,7 +21,7 @@ from sweettok.model import WordCount
 
 MAX_STRIP_FRAMES = 5
 STRIP_FRAME_PX = 96  # frames of a strip are at most so high or wide
-UNLIT = 0.22  # what is left of a frame where no token of the word looks
+UNLIT = 0.35  # what is left of a frame where no token of the word looks
 GAP_PX = 2
 
 
@@ -154,6 +154,7 @@ def _lit(image: np.ndarray, weights: Float[np.ndarray, "y x"]) -> Image.Image:
     )
     share = np.asarray(light, np.float32)[..., None] / 255
     small = np.asarray(Image.fromarray(image).resize(size), np.float32)
+    bright = 30 + small * (225 / 255)
     grey = small.mean(axis=-1, keepdims=True)
-    dim = UNLIT * grey + 12
-    return Image.fromarray((dim + share * (small - dim)).clip(0, 255).astype(np.uint8))
+    dim = UNLIT * grey + 25
+    return Image.fromarray((dim + share * (bright - dim)).clip(0, 255).astype(np.uint8))
