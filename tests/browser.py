@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-DEADLINE_MS = 60_000
+DEADLINE_MS = 30_000
 
 
 @dataclass
