@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pydantic
 
 from pipeline.dataset import TokenDataset
 from pipeline.dataset.location import DatasetConfig
 from pipeline.dataset_report import DatasetReport, ReportConfig, report_dataset
 from pipeline.storage import StorageConfig
+from pipeline.whole_files import replace_file
 from sweettok.strict_config import StrictConfig
+
+CONFIG_SUFFIX = ".yaml"  # of the resolved configuration, beside the page
 
 
 class ReportDatasetConfig(StrictConfig):
@@ -30,7 +35,7 @@ class ReportDatasetConfig(StrictConfig):
 
 
 def report_on_dataset(config: ReportDatasetConfig) -> DatasetReport:
-    """Writes the page and returns the numbers.
+    """Writes the page and its configuration; returns the numbers.
 
     Raises:
         DatasetError: The dataset is not there, empty or was altered.
@@ -38,6 +43,9 @@ def report_on_dataset(config: ReportDatasetConfig) -> DatasetReport:
     dataset = TokenDataset.open(
         config.dataset.uri, storage=config.dataset.storage, version=config.version
     )
-    return report_dataset(
+    report = report_dataset(
         dataset, config.report, source_storage=config.source_storage, title=config.title
     )
+    beside = Path(config.report.output).with_suffix(CONFIG_SUFFIX)
+    replace_file(beside, config.to_yaml().encode())
+    return report
