@@ -46,7 +46,7 @@ def test_the_job_writes_a_page_of_what_is_still_there(tokens: Path, tmp_path: Pa
     assert "mapped_words: 2" in (tmp_path / "page.yaml").read_text("utf-8")
     page = (tmp_path / "page.html").read_text("utf-8")
     assert "<h1>All &lt;i&gt;tokens&lt;/i&gt;</h1>" in page
-    assert "&lt;b&gt;text.mp4" in page
+    assert "%3Cb%3Etext.mp4" in page
     assert "<b>text.mp4" not in page
     titles = re.findall(r'<h3 id="clip-\d">([^<]*)</h3>', page)
     assert 2 <= len(titles) <= 4
