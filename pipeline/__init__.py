@@ -17,7 +17,7 @@
     reading, sequences, exports
                          tokens for training: loaders, sequences, other trainers' formats
     generator            a transformer that learns the tokens, and its samples
-    reconstruction, comparison, preview, dataset_report, decode_job
+    reconstruction, comparison, preview, dataset_report, dataset_report_job, decode_job
                          back from tokens to video, numbers and pictures
     records, transport   what travels between the steps, and how
     cli, quickstart, sample_videos

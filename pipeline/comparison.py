@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby, zip_longest
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -55,6 +56,25 @@ def mean_psnr_db(compared: list[ComparedClip]) -> float:
 def video_name(uri: str) -> str:
     """The file name at the end of a URI, for people."""
     return unquote(PurePosixPath(urlsplit(uri).path).name) or uri
+
+
+def by_video(compared: Sequence[ComparedClip]) -> list[tuple[str, list[ComparedClip]]]:
+    """The clips of each video, both in order."""
+    ordered = sorted(compared, key=lambda item: (item.clip.video_uri, item.clip.clip_index))
+    return [(uri, list(items)) for uri, items in groupby(ordered, lambda item: item.clip.video_uri)]
+
+
+def spread(compared: Sequence[ComparedClip], num_clips: int) -> list[ComparedClip]:
+    """Clips of as many videos as possible, from evenly spaced places of each."""
+    videos = by_video(compared)
+    each = -(-num_clips // max(1, len(videos)))
+    chosen = []
+    for _, items in videos:
+        places = np.linspace(0, len(items) - 1, min(each, len(items)) + 1)[:-1]
+        chosen.append([items[int(place)] for place in places])
+    in_turn = [item for items in zip_longest(*chosen) for item in items if item is not None]
+    kept = {id(item) for item in in_turn[:num_clips]}
+    return [item for items in chosen for item in items if id(item) in kept]
 
 
 def _compared(

@@ -1,24 +1,30 @@
 """What is in a token dataset, as numbers for the terminal and as one HTML page.
 
-The page shows originals beside reconstructions, the words of each clip, and the use of both
-codebooks; it opens from disk without a network.
+The page shows originals beside reconstructions, the worst and the best clips among them, the words
+of each clip and where their tokens look, and the use of both codebooks; it opens from disk without
+a network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, zip_longest
 from pathlib import Path
 
-import numpy as np
 import pydantic
-import torch
 from PIL import Image
 
-from pipeline.comparison import ComparedClip, compare_clips, mean_psnr_db, video_name
+from pipeline.comparison import (
+    ComparedClip,
+    by_video,
+    compare_clips,
+    mean_psnr_db,
+    spread,
+    video_name,
+)
 from pipeline.dataset import TokenDataset
 from pipeline.errors import DatasetError
+from pipeline.preview.codebook_use import codebook_use
 from pipeline.preview.contact_sheet import ContactSheetRow, contact_sheet
 from pipeline.preview.report import (
     ClipPreview,
@@ -28,10 +34,12 @@ from pipeline.preview.report import (
     render_report,
 )
 from pipeline.preview.terminal_summary import format_summary
+from pipeline.preview.word_maps import word_maps
+from pipeline.preview.worst_and_best import choose_clips
 from pipeline.reconstruction import load_tokenizer_of, token_counts
 from pipeline.storage import StorageConfig
+from pipeline.whole_files import replace_file
 from sweettok import SweetTok
-from sweettok.metrics import CodebookStatistics
 from sweettok.strict_config import StrictConfig
 
 
@@ -41,12 +49,18 @@ class ReportConfig(StrictConfig):
     Attributes:
         output: HTML file to write.
         shown_clips: Clips with players on the page, spread over the videos.
+        worst_clips, best_clips: Further clips, by PSNR among the compared ones.
+        mapped_words: Of so many spatial and temporal words of each clip it is shown where their
+            tokens look.
         compared_clips: Clips whose PSNR is computed (their videos are decoded again).
         listed_videos: Videos that get a line of their own in the summary.
     """
 
     output: str
     shown_clips: int = pydantic.Field(default=8, ge=1)
+    worst_clips: int = pydantic.Field(default=2, ge=0)
+    best_clips: int = pydantic.Field(default=2, ge=0)
+    mapped_words: int = pydantic.Field(default=4, ge=0)
     compared_clips: int = pydantic.Field(default=256, ge=1)
     listed_videos: int = pydantic.Field(default=8, ge=0)
 
@@ -101,8 +115,8 @@ def report_dataset(
     )
     counts = token_counts(dataset, model.config.num_spatial_words, model.config.num_temporal_words)
     usages = (
-        _usage("spatial (nouns, adjectives)", model.lexicon.spatial.words, counts[0]),
-        _usage("temporal (verbs, adverbs)", model.lexicon.temporal.words, counts[1]),
+        codebook_use("spatial (nouns, adjectives)", counts[0], model.spatial_quantizer.codebook),
+        codebook_use("temporal (verbs, adverbs)", counts[1], model.temporal_quantizer.codebook),
     )
     rows = (
         *_size_rows(dataset, model),
@@ -113,7 +127,7 @@ def report_dataset(
     page = ReportData(
         title=title,
         summary=rows,
-        clips=tuple(_preview(model, item) for item in _spread(compared, config.shown_clips)),
+        clips=tuple(_previews(model, compared, config)),
         usages=usages,
         quarantine=tuple(
             QuarantineRow(row["video_uri"], row["reason"], row["message"])
@@ -122,16 +136,14 @@ def report_dataset(
         lineage=dict(dataset.lineage.identity),
         config_yaml=dataset.config_yaml,
     )
-    output = Path(config.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(render_report(page), encoding="utf-8")
+    replace_file(Path(config.output), render_report(page).encode())
     return DatasetReport(rows, compared)
 
 
 def comparison_sheet(compared: Sequence[ComparedClip]) -> Image.Image:
     """One clip of each video: frames of the original above those of its reconstruction."""
     rows = []
-    for uri, items in _by_video(compared):
+    for uri, items in by_video(compared):
         name, item = video_name(uri), items[len(items) // 2]
         rows.append(ContactSheetRow(f"{name} · original", item.original))
         rows.append(ContactSheetRow(f"{name} · {item.psnr_db:.1f} dB", item.reconstruction))
@@ -162,7 +174,7 @@ def _quality_rows(
     if not compared:
         return [("PSNR", "not known: no original video is left to compare with")]
     rows = [("PSNR", f"{mean_psnr_db(compared):.2f} dB · mean of {len(compared)} clips")]
-    for uri, items in _by_video(compared)[:listed_videos]:
+    for uri, items in by_video(compared)[:listed_videos]:
         note = f" · {notes[uri]}" if uri in notes else ""
         rows.append((f"  {video_name(uri)}", f"{mean_psnr_db(items):.2f} dB{note}"))
     return rows
@@ -178,13 +190,24 @@ def _usage_rows(usages: Sequence[CodebookUsage]) -> list[tuple[str, str]]:
     ]
 
 
-def _usage(name: str, words: tuple[str, ...], counts: np.ndarray) -> CodebookUsage:
-    statistics = CodebookStatistics.from_counts(torch.from_numpy(counts))
-    return CodebookUsage(name, words, counts, statistics.usage, statistics.perplexity)
+def _previews(
+    model: SweetTok, compared: Sequence[ComparedClip], config: ReportConfig
+) -> Iterator[ClipPreview]:
+    """The worst, the best, and clips of all videos; none of them twice."""
+    chosen = choose_clips(
+        [item.psnr_db for item in compared], config.worst_clips, config.best_clips
+    )
+    for position, note in chosen.items():
+        yield _preview(model, compared[position], config.mapped_words, note)
+    shown = {id(compared[position]) for position in chosen}
+    for item in spread(compared, config.shown_clips):
+        if id(item) not in shown:
+            yield _preview(model, item, config.mapped_words)
 
 
-def _preview(model: SweetTok, item: ComparedClip) -> ClipPreview:
+def _preview(model: SweetTok, item: ComparedClip, mapped_words: int, note: str = "") -> ClipPreview:
     (words,) = model.words(item.clip.tokens)
+    spatial, temporal = word_maps(model, item.original, item.clip.tokens, mapped_words)
     return ClipPreview(
         title=video_name(item.clip.video_uri),
         start_s=item.clip.start_s,
@@ -197,25 +220,10 @@ def _preview(model: SweetTok, item: ComparedClip) -> ClipPreview:
         bits=model.config.bits_per_clip,
         num_tokens=model.config.num_tokens,
         fps=item.clip.fps,
+        note=note,
+        spatial_maps=spatial,
+        temporal_maps=temporal,
     )
-
-
-def _by_video(compared: Sequence[ComparedClip]) -> list[tuple[str, list[ComparedClip]]]:
-    ordered = sorted(compared, key=lambda item: (item.clip.video_uri, item.clip.clip_index))
-    return [(uri, list(items)) for uri, items in groupby(ordered, lambda item: item.clip.video_uri)]
-
-
-def _spread(compared: list[ComparedClip], num_clips: int) -> list[ComparedClip]:
-    """Clips of as many videos as possible, from evenly spaced places of each."""
-    videos = _by_video(compared)
-    each = -(-num_clips // max(1, len(videos)))
-    chosen = []
-    for _, items in videos:
-        places = np.linspace(0, len(items) - 1, min(each, len(items)) + 1)[:-1]
-        chosen.append([items[int(place)] for place in places])
-    in_turn = [item for items in zip_longest(*chosen) for item in items if item is not None]
-    kept = {id(item) for item in in_turn[:num_clips]}
-    return [item for items in chosen for item in items if id(item) in kept]
 
 
 def _shape(model: SweetTok) -> str:

@@ -44,14 +44,25 @@ class Attention(nn.Module):
         causal: bool = False,
     ) -> Float[Tensor, "n i d"]:
         """Attends from `sequence` to `context` (to itself where none is given)."""
-        query = rearrange(self.to_query(sequence), "n i (g f) -> n g i f", g=self.num_heads)
+        query = self._heads(self.to_query(sequence))
         source = sequence if context is None else context
-        key, value = (
-            rearrange(part, "n j (g f) -> n g j f", g=self.num_heads)
-            for part in self.to_key_value(source).chunk(2, dim=-1)
-        )
+        key, value = (self._heads(part) for part in self.to_key_value(source).chunk(2, dim=-1))
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=causal)
         return self.to_output(rearrange(mixed, "n g i f -> n i (g f)"))
+
+    def weights(
+        self, sequence: Float[Tensor, "n i d"], context: Float[Tensor, "n j d"]
+    ) -> Float[Tensor, "n g i j"]:
+        """How much of each position of `context` every head mixes in for each of `sequence`.
+
+        Those that `forward` uses without ever holding them; they sum to 1 over j.
+        """
+        query = self._heads(self.to_query(sequence))
+        key = self._heads(self.to_key_value(context).chunk(2, dim=-1)[0])
+        return (query @ key.mT / math.sqrt(query.shape[-1])).softmax(dim=-1)
+
+    def _heads(self, features: Float[Tensor, "n i d"]) -> Float[Tensor, "n g i f"]:
+        return rearrange(features, "n i (g f) -> n g i f", g=self.num_heads)
 
 
 class FeedForward(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ from tests.video_factory import make_video
 NUM_VIDEOS, CLIPS_PER_VIDEO = 6, 2
 NUM_CLIPS = NUM_VIDEOS * CLIPS_PER_VIDEO
 FACTORY = "tests.evaluated_tokenizers:{}"
+NOTHING_SHOWN = {"worst_clips": 0, "best_clips": 0}
+"""Clips of the page are encoded once more, which tests that count would notice."""
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +130,7 @@ def evaluated(
             {"kind": "i3d", "path": str(save_small_i3d(root / "i3d.pt"))},
         ],
         num_inception_parts=2,
+        report={"row": "ours", "beside": ["levels"], "worst_clips": 2, "best_clips": 1},
     )
     return config, evaluate(config)
 
@@ -239,6 +243,37 @@ def test_the_result_says_how_it_was_made(evaluated: tuple[EvaluateConfig, Evalua
     assert (evaluation.directory / "config.yaml").read_text("utf-8") == config.to_yaml()
 
 
+def test_the_page_plays_the_worst_and_the_best_clips(
+    evaluated: tuple[EvaluateConfig, Evaluation],
+) -> None:
+    _, evaluation = evaluated
+    page = (evaluation.directory / "report.html").read_text("utf-8")
+    table = polars.read_parquet(evaluation.directory / "clips.parquet")
+    ours = table.filter(polars.col("row") == "ours").sort("psnr_db")
+    titles = re.findall(r'<h3 id="clip-\d">([^<]*)</h3>', page)
+    shown = re.findall(r"<b>([\d.]+)</b> dB PSNR", page)
+    worst_and_best = [*ours["psnr_db"][:2].to_list(), ours["psnr_db"][-1]]
+    assert [float(value) for value in shown] == pytest.approx(worst_and_best, abs=0.051)
+    assert [title.rpartition(", clip ")[0] for title in titles] == [
+        *ours["video"][:2].to_list(),
+        ours["video"][-1],
+    ]
+    assert page.count("<video ") == 3 * 4
+    assert page.count("Where these tokens look") == 2 * 3
+    assert "levels, " in page
+    assert "not_a_video" in page
+    assert "gFVD on I3D" in page
+    assert 'class="map"' in page
+    counts = [int(value) for value in re.findall(r"<b>(\d+)</b> tokens?</li>\s*</ul>", page)]
+    tokens = [NUM_CLIPS * config_tokens for config_tokens in (24, 12)]
+    assert counts == tokens
+
+
+def test_rows_that_the_page_shows_must_be_there(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="report shows 'ours', which is no row of tokenizers"):
+        config_of(corpus, tmp_path, report={"beside": ["ours"]})
+
+
 def test_a_stopped_evaluation_goes_on_where_it_was(corpus: Path, tmp_path: Path) -> None:
     log = tmp_path / "encoded"
 
@@ -247,7 +282,8 @@ def test_a_stopped_evaluation_goes_on_where_it_was(corpus: Path, tmp_path: Path)
         given = {"log": str(log)} | arguments
         # Another argument is another tokenizer: what differs here is only when it stops.
         row |= {"arguments": given, "version": "1"}
-        return evaluate(config_of(corpus, tmp_path / "out", tokenizers=[row, {"kind": "still"}]))
+        rows = [row, {"kind": "still"}]
+        return evaluate(config_of(corpus, tmp_path / "out", tokenizers=rows, report=NOTHING_SHOWN))
 
     with pytest.raises(KeyboardInterrupt):
         run(fails_at=7)
@@ -261,7 +297,7 @@ def test_a_stopped_evaluation_goes_on_where_it_was(corpus: Path, tmp_path: Path)
     log.unlink()
     assert run().result == first.result
     assert not log.exists(), "nothing was encoded again"
-    parts = sorted((tmp_path / "out" / "parts").rglob("levels*/*.safetensors"))
+    parts = sorted({*(tmp_path / "out" / "parts").rglob("levels*/*.safetensors")} - {*kept})
     parts[-1].unlink()
     assert run().result == first.result
     assert 0 < sum(map(int, log.read_text().split())) <= 2 * CLIPS_PER_VIDEO
@@ -272,7 +308,7 @@ def test_without_a_version_a_tokenizer_is_measured_anew(corpus: Path, tmp_path: 
     row = {"kind": "python", "factory": FACTORY.format("LevelTokenizer")}
     row |= {"arguments": {"log": str(log)}}
     for times in (1, 2):
-        evaluate(config_of(corpus, tmp_path / "out", tokenizers=[row]))
+        evaluate(config_of(corpus, tmp_path / "out", tokenizers=[row], report=NOTHING_SHOWN))
         assert sum(map(int, log.read_text().split())) == times * NUM_CLIPS
 
 

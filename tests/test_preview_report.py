@@ -16,17 +16,21 @@ import pytest
 from av.video.reformatter import Colorspace
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from pipeline.preview.report import (
     ClipPreview,
     CodebookUsage,
+    OtherReconstruction,
     QuarantineRow,
     ReportData,
     WordCount,
     render_report,
 )
 from pipeline.preview.usage_curve import usage_curve
+from pipeline.preview.usage_histogram import usage_histogram
 from sweettok.errors import ShapeError
+from tests.report_samples import whole_report
 
 HOSTILE = """</script><script>alert("x")</script>' onerror='alert(1)" & <b>"""
 
@@ -136,25 +140,24 @@ def test_only_the_page_s_own_script_may_run(page: Page, data: ReportData) -> Non
     assert "default-src 'none'" in policy
 
 
-def test_hostile_texts_are_shown_and_never_run(data: ReportData, clip: ClipPreview) -> None:
-    word = WordCount(HOSTILE, HOSTILE, 3)
-    hostile = ReportData(
-        title=HOSTILE,
-        summary=((HOSTILE, HOSTILE),),
-        clips=(replace(clip, title=HOSTILE, spatial_words=(word,), temporal_words=(word,)),),
-        usages=(CodebookUsage(HOSTILE, (HOSTILE, "b"), np.array([3, 0]), 0.5, 1.0),),
-        quarantine=(QuarantineRow(f"file:///{HOSTILE}", HOSTILE, HOSTILE),),
-        lineage={HOSTILE: HOSTILE},
-        config_yaml=HOSTILE,
-    )
-    shown = Page(render_report(hostile))
-    plain = Page(render_report(replace(data, clips=(clip,))))
-    for tag in ("script", "b", "style", "video"):
-        assert len(shown.found(tag)) == len(plain.found(tag)), tag
+def test_hostile_texts_are_shown_and_never_run() -> None:
+    shown, plain = (Page(render_report(whole_report(text))) for text in (HOSTILE, "plain"))
+    assert [tag for tag, _ in shown.tags] == [tag for tag, _ in plain.tags]
     names = Counter(name for _, attributes in shown.tags for name in attributes)
     assert not [name for name in names if name.startswith("on")]
     assert f"file:///{HOSTILE}" in shown.texts
-    assert sum(HOSTILE in text for text in shown.texts) >= 12
+    assert sum(HOSTILE in text for text in shown.texts) >= 25
+
+
+def test_pictures_of_a_whole_page_are_there(page: Page) -> None:
+    whole = Page(render_report(whole_report("text")))
+    strips = [image for image in whole.found("img") if "look" in image["alt"]]
+    assert len(strips) == 4
+    for strip in strips:
+        content = base64.b64decode(strip["src"].partition(",")[2], validate=True)
+        assert Image.open(io.BytesIO(content)).format == "JPEG"
+    assert len(whole.found("svg")) == 3
+    assert not page.found("img")
 
 
 def test_undecodable_file_names_still_give_a_page_that_can_be_saved(data: ReportData) -> None:
@@ -219,6 +222,8 @@ def test_records_refuse_what_does_not_fit(clip: ClipPreview) -> None:
         replace(clip, reconstruction=clip.reconstruction[:4])
     with pytest.raises(ShapeError, match=r"original of clip 'bikes\.mp4'.*int16"):
         replace(clip, original=clip.original.astype(np.int16))
+    with pytest.raises(ShapeError, match="and theirs"):
+        replace(clip, others=(OtherReconstruction("theirs", clip.original[1:], 1.0),))
     with pytest.raises(ShapeError, match="fps"):
         replace(clip, fps=0.0)
     with pytest.raises(ShapeError, match="2 words and 3 counts"):
@@ -240,6 +245,14 @@ def test_a_usage_curve_falls_and_stays_in_its_frame(counts: list[int]) -> None:
     inside_y = [curve.even_y, *(y for _, y in points), *(t.position for t in curve.count_ticks)]
     assert curve.left <= min(inside_x) <= max(inside_x) <= curve.right
     assert curve.top <= min(inside_y) <= max(inside_y) <= curve.bottom
+
+
+@given(counts=st.lists(st.integers(0, 10**6), min_size=1, max_size=400))
+def test_a_usage_histogram_holds_every_code_once(counts: list[int]) -> None:
+    bins = usage_histogram(np.array(counts))
+    assert sum(one.num_codes for one in bins) == len(counts)
+    for one in bins:
+        assert one.num_codes == sum(one.low <= count <= one.high for count in counts)
 
 
 def test_a_usage_curve_ends_at_the_frame_only_without_dead_codes() -> None:

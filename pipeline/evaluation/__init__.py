@@ -14,6 +14,8 @@ instruments       all measures of a batch of clips
 parts, measuring  measures on disk, a few videos at a time; a stopped run goes on
 summary           the numbers: means, intervals, distances, use of codebooks
 tables            the same for people
+shown_clips       the worst and the best clips, read and encoded once more
+page              one HTML page of all this
 clip_table        every measure of every clip
 evaluate          all of it
 """

@@ -40,6 +40,25 @@ class GeneratedConfig(StrictConfig):
         return self
 
 
+class PageConfig(StrictConfig):
+    """What the HTML page plays.
+
+    Attributes:
+        row: Whose words and reconstructions are shown, by its name in the table; null takes the
+            first tokenizer that has codes, or else the first row.
+        beside: Rows whose reconstructions are played beside it.
+        worst_clips, best_clips: So many clips of it, by PSNR; they are read and encoded once more.
+        mapped_words: Of so many spatial and temporal words of each clip it is shown where their
+            tokens look.
+    """
+
+    row: str | None = None
+    beside: tuple[str, ...] = ()
+    worst_clips: int = pydantic.Field(default=3, ge=0)
+    best_clips: int = pydantic.Field(default=3, ge=0)
+    mapped_words: int = pydantic.Field(default=4, ge=0)
+
+
 class EvaluateConfig(StrictConfig):
     """One run of `jobs/evaluate_tokenizer.py`.
 
@@ -56,9 +75,10 @@ class EvaluateConfig(StrictConfig):
         videos_per_part: Measures of so many videos are kept together; what a stopped run loses is
             less than one such part.
         shown_clips: Clips on the picture.
+        report: What the page shows.
         device: "auto" takes a GPU where there is one.
         decode: How videos are decoded.
-        output: Local directory of parts, results, table and picture.
+        output: Local directory of parts, results, table, picture and page.
     """
 
     protocol: ProtocolConfig
@@ -72,6 +92,7 @@ class EvaluateConfig(StrictConfig):
     batch_size: int = pydantic.Field(default=8, ge=1)
     videos_per_part: int = pydantic.Field(default=16, ge=1)
     shown_clips: int = pydantic.Field(default=4, ge=0)
+    report: PageConfig = PageConfig()
     device: Literal["auto", "cpu", "cuda"] = "auto"
     decode: DecodeConfig = DecodeConfig()
     output: str
@@ -90,4 +111,15 @@ class EvaluateConfig(StrictConfig):
             raise ValueError(
                 f"two rows are called {min(doubled)!r}; give tokenizers and generated a name each"
             )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _shown_rows_are_there(self) -> EvaluateConfig:
+        labels = [row.label for row in self.tokenizers]
+        for name in (self.report.row, *self.report.beside):
+            if name is not None and name not in labels:
+                raise ValueError(
+                    f"report shows {name!r}, which is no row of tokenizers; there are "
+                    f"{', '.join(map(repr, labels)) or 'none'}"
+                )
         return self

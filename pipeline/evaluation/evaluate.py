@@ -1,4 +1,4 @@
-"""The whole evaluation: real clips, reconstructions, generated clips; numbers, table, picture."""
+"""The whole evaluation: real clips, reconstructions, generated clips; numbers, table, page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from pipeline.evaluation.config import ORIGINALS, EvaluateConfig, GeneratedConfi
 from pipeline.evaluation.generated import ClipSource, generated_clips, video_clips
 from pipeline.evaluation.instruments import Instruments
 from pipeline.evaluation.measuring import Row, measure_rows, originals_row, subject_row
+from pipeline.evaluation.page import Main, evaluation_page
 from pipeline.evaluation.parts import Part, PartStore
+from pipeline.evaluation.shown_clips import ShownClip, show_clips
 from pipeline.evaluation.subjects import Subject, load_subjects
 from pipeline.evaluation.summary import (
     generated_summary,
@@ -29,13 +31,14 @@ from pipeline.evaluation.summary import (
 )
 from pipeline.evaluation.tables import markdown
 from pipeline.preview.contact_sheet import ContactSheetRow, contact_sheet
+from pipeline.preview.worst_and_best import choose_clips
 from pipeline.records import stable_id
 from pipeline.whole_files import replace_file
 
 logger = logging.getLogger(__name__)
 
 RESULT_FILE, TABLE_FILE, CONFIG_FILE = "result.json", "table.md", "config.yaml"
-PICTURE_FILE, CLIPS_FILE = "reconstructions.png", "clips.parquet"
+PICTURE_FILE, CLIPS_FILE, PAGE_FILE = "reconstructions.png", "clips.parquet", "report.html"
 _HASH_CHARACTERS = 12
 _FORMAT_VERSION = 1  # of the result
 
@@ -56,7 +59,7 @@ class Evaluation:
 
 
 def evaluate(config: EvaluateConfig) -> Evaluation:
-    """Measures what is not measured yet, and writes result, table and picture.
+    """Measures what is not measured yet, and writes result, table, picture and page.
 
     Raises:
         SourceError, DatasetError: Clips cannot be read, or there are none.
@@ -71,7 +74,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         device=device,
     )
     subjects = load_subjects(config.tokenizers, config.protocol, device)
-    measured, source_identity = _measured_real_clips(config, instruments, subjects)
+    measured, clips, source_identity = _measured_real_clips(config, instruments, subjects)
     originals = measured[ORIGINALS]
     logger.info("%d clips of %d rows: summing up", len(originals.videos), len(measured))
     result = _frame_of_result(config, instruments, originals, source_identity)
@@ -93,20 +96,49 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     result["warnings"] = warnings_of([*result["tokenizers"], *result["generated"]])
     for warning in result["warnings"]:
         logger.warning("%s", warning)
-    return _written(config, result, measured)
+    main = _main_subject(config, subjects)
+    shown = None if main is None else Main(main, measured[main.label])
+    return _written(config, result, measured, evaluation_page(config, result, shown, clips))
 
 
 def _measured_real_clips(
     config: EvaluateConfig, instruments: Instruments, subjects: Sequence[Subject]
-) -> tuple[dict[str, Part], str]:
-    """Measures of the originals and of all reconstructions, and which videos they are of."""
+) -> tuple[dict[str, Part], list[ShownClip], str]:
+    """Measures of the originals and of all reconstructions, the clips to show, whose they are."""
     with video_clips(config.source, config.protocol, config.decode) as source:
         directory = _parts_directory(source, config, instruments)
         rows = [originals_row(instruments, PartStore(directory, ORIGINALS, instruments.identity))]
         for subject in subjects:
             store = PartStore(directory, subject.label, subject.identity)
             rows.append(subject_row(instruments, subject, store))
-        return _measured(rows, source, config, config.protocol.max_clips), source.identity
+        measured = _measured(rows, source, config, config.protocol.max_clips)
+        shown = _shown_clips(config, source, measured, instruments, subjects)
+        return measured, shown, source.identity
+
+
+def _shown_clips(
+    config: EvaluateConfig,
+    source: ClipSource,
+    measured: dict[str, Part],
+    instruments: Instruments,
+    subjects: Sequence[Subject],
+) -> list[ShownClip]:
+    main = _main_subject(config, subjects)
+    if main is None:
+        return []
+    part = measured[main.label]
+    chosen = choose_clips(
+        part.measures["psnr_db"].tolist(), config.report.worst_clips, config.report.best_clips
+    )
+    beside = [subject for subject in subjects if subject.label in config.report.beside]
+    return show_clips(source, part.videos, chosen, [main, *beside], instruments)
+
+
+def _main_subject(config: EvaluateConfig, subjects: Sequence[Subject]) -> Subject | None:
+    """Whose clips the page shows."""
+    named = [subject for subject in subjects if subject.label == config.report.row]
+    with_codes = [subject for subject in subjects if subject.tokenizer.codebook_sizes]
+    return next(iter([*named, *with_codes, *subjects]), None)
 
 
 def _generated_result(
@@ -185,7 +217,7 @@ def _parts_directory(source: ClipSource, config: EvaluateConfig, instruments: In
 
 
 def _written(
-    config: EvaluateConfig, result: dict[str, Any], measured: dict[str, Part]
+    config: EvaluateConfig, result: dict[str, Any], measured: dict[str, Part], page: str
 ) -> Evaluation:
     output = Path(config.output)
     table = markdown(result)
@@ -196,6 +228,7 @@ def _written(
             replace_file(output / PICTURE_FILE, _picture(shown))
     replace_file(output / CONFIG_FILE, config.to_yaml().encode())
     replace_file(output / TABLE_FILE, table.encode())
+    replace_file(output / PAGE_FILE, page.encode())
     text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     replace_file(output / RESULT_FILE, text.encode())
     return Evaluation(result, table, output)

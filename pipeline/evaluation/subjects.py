@@ -27,7 +27,7 @@ from sweettok.model import SweetTok
 from sweettok.patches import NUM_CHANNELS
 from sweettok.strict_config import StrictConfig
 
-_STANDARD_NAMES = {"h264": "H.264", "h265": "H.265", "av1": "AV1"}
+STANDARD_NAMES = {"h264": "H.264", "h265": "H.265", "av1": "AV1"}
 # A kind's own keys: those that it needs, and those that it may have.
 _KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "sweettok": (("path",), ()),
@@ -85,7 +85,7 @@ class TokenizerConfig(StrictConfig):
             assert self.standard is not None
             bits = None if self.rate is None else self.rate.bits_per_clip
             budget = "matched bits" if bits is None else f"{bits:g} bits"
-            return f"{_STANDARD_NAMES[self.standard]} at {budget}"
+            return f"{STANDARD_NAMES[self.standard]} at {budget}"
         if self.kind == "still":
             return "still first frame"
         return (self.path or self.factory or "").strip("/")

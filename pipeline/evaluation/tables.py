@@ -1,30 +1,42 @@
-"""A result as Markdown: what was measured, the tables, what to know before comparing numbers."""
+"""A result for people: what was measured, the tables, what to know before comparing numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.preview.report_data import Table
+
 Result = Mapping[str, Any]
 
 NOTHING = "–"
-MARK = "\\*"  # on a number that a warning is about
+MARK = "*"  # on a number that a warning is about
 
 
 def markdown(result: Result) -> str:
-    """The whole result for people."""
+    """The whole result as Markdown."""
     lines = ["### Protocol", "", f"- {result['protocol_in_words']}"]
-    lines += [f"- {_sample(result)}", *_left_out(result), ""]
-    if result["tokenizers"]:
-        lines += ["### Reconstruction", "", *_reconstruction_table(result), ""]
-    if result["generated"]:
-        lines += ["### Generation", "", *_generation_table(result), ""]
-    lines += [f"{MARK} {warning}." for warning in result["warnings"]]
-    lines += ["", *_notes(result), ""]
+    lines += [f"- {sample_in_words(result)}", *_left_out(result), ""]
+    for table in tables_of(result):
+        lines += [f"### {table.title}", "", *_header(table.headings)]
+        lines += [*(_line(*row) for row in table.rows), ""]
+    lines += [_escaped(f"{MARK} {warning}.") for warning in result["warnings"]]
+    lines += ["", *(f"{note}\n" for note in notes_of(result)), ""]
     return "\n".join(lines)
 
 
-def _sample(result: Result) -> str:
+def tables_of(result: Result) -> tuple[Table, ...]:
+    """Reconstruction and generation, as far as they were measured."""
+    tables = []
+    if result["tokenizers"]:
+        tables.append(_reconstruction_table(result))
+    if result["generated"]:
+        tables.append(_generation_table(result))
+    return tuple(tables)
+
+
+def sample_in_words(result: Result) -> str:
+    """How many clips and videos it is about."""
     sample = result["sample"]
     return (
         f"{sample['num_clips']} clips of {sample['num_videos']} videos, "
@@ -39,7 +51,7 @@ def _left_out(result: Result) -> list[str]:
     return [f"- left out: {count} × {reason}" for reason, count in reasons.items()]
 
 
-def _reconstruction_table(result: Result) -> list[str]:
+def _reconstruction_table(result: Result) -> Table:
     rows = result["tokenizers"]
     metrics = list(rows[0]["frechet"])
     headings = ["tokenizer", "bits/clip", "bits/pixel", "PSNR dB", "SSIM"]
@@ -48,7 +60,7 @@ def _reconstruction_table(result: Result) -> list[str]:
     headings += [f"r{metric}" if metric.startswith("FVD") else metric for metric in metrics]
     has_codebooks = any("codebooks" in row for row in rows)
     headings += ["used %", "perplexity", "entropy, bits/id"] if has_codebooks else []
-    lines = _header(headings)
+    lines = []
     for row in rows:
         cells = [_number(row["bits_per_clip"], 0), _number(row["bits_per_pixel"], 5)]
         cells += [_interval(row["psnr_db"], 2), _interval(row["ssim"], 4)]
@@ -61,23 +73,22 @@ def _reconstruction_table(result: Result) -> list[str]:
                 _by_codebook([book["perplexity"] for book in found], 0),
                 _by_codebook([book["entropy_bits_per_id"] for book in found], 2),
             ]
-        lines.append(_line(row["name"], *cells))
-    return lines
+        lines.append((row["name"], *cells))
+    return Table("Reconstruction", tuple(headings), tuple(lines))
 
 
-def _generation_table(result: Result) -> list[str]:
+def _generation_table(result: Result) -> Table:
     metrics = list(result["real_inception_score"])
     headings = ["clips", "number"]
     for metric in metrics:
         distance = f"g{metric}" if metric.startswith("FVD") else metric
         headings += [distance, f"inception score, {metric.rpartition(' on ')[2]}"]
-    lines = _header(headings)
     real = [
         cell
         for metric in metrics
         for cell in (NOTHING, _score(result["real_inception_score"][metric]))
     ]
-    lines.append(_line("*real clips*", str(result["sample"]["num_clips"]), *real))
+    lines = [("real clips", str(result["sample"]["num_clips"]), *real)]
     for row in result["generated"]:
         cells = [
             cell
@@ -87,11 +98,12 @@ def _generation_table(result: Result) -> list[str]:
                 _score(row["inception_score"][metric]),
             )
         ]
-        lines.append(_line(row["name"], str(row["num_clips"]), *cells))
-    return lines
+        lines.append((row["name"], str(row["num_clips"]), *cells))
+    return Table("Generation", tuple(headings), tuple(lines))
 
 
-def _notes(result: Result) -> list[str]:
+def notes_of(result: Result) -> list[str]:
+    """What to know before its numbers are compared with others."""
     notes = [
         "Means over clips; [95 % interval by a bootstrap over videos]. Pixels are rounded to 8 "
         "bits before they are measured. Bits per clip: log2 of the codebook's size for each id; "
@@ -117,7 +129,7 @@ def _notes(result: Result) -> list[str]:
             "Fréchet distances compare only with those of the same network, protocol and number "
             "of clips. Only one on an I3D is an FVD."
         )
-    return [f"{note}\n" for note in notes]
+    return notes
 
 
 def _header(headings: Sequence[str]) -> list[str]:
@@ -125,7 +137,12 @@ def _header(headings: Sequence[str]) -> list[str]:
 
 
 def _line(*cells: str) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+    return f"| {' | '.join(_escaped(cell.replace('|', '/')) for cell in cells)} |"
+
+
+def _escaped(text: str) -> str:
+    """An asterisk of Markdown marks something, ours is one."""
+    return text.replace("*", "\\*")
 
 
 def _number(value: float | None, decimals: int) -> str:
