@@ -29,6 +29,7 @@ from pipeline.dataset.schema import check_attribute_names
 from pipeline.decoding.cutting import CutSettings
 from pipeline.engine import CommitTarget, DecodeSpec, EngineResult, run_on_ray
 from pipeline.errors import DatasetError, QuarantineReason, SourceError
+from pipeline.estimation.config import EstimateConfig
 from pipeline.planning import Plan, PlanCounts, plan
 from pipeline.sources import list_batches
 from pipeline.stage_settings import StageSettings
@@ -70,7 +71,10 @@ class TokenizeConfig(StageSettings):
             [0, 1]: a run with more does all of its work, and its job ends with an exit code that
             says so. None allows all. (`engine.max_quarantine_fraction` stops a run early.)
         costs: Results of `jobs/bench_pipeline.py`: with them a run warns at its start if decoding
-            and encoding do not fit together on the cluster.
+            and encoding do not fit together on the cluster, and a dry run without a GPU knows what
+            one does.
+        dry_run: Only say what the run would do, from a sample (`pipeline.estimation`).
+        estimate: How a dry run takes its sample, and what it reckons with.
     """
 
     dataset: TargetConfig
@@ -79,6 +83,8 @@ class TokenizeConfig(StageSettings):
     retry_quarantined: tuple[str, ...] = ()
     quarantine_budget: float | None = pydantic.Field(default=None, ge=0, le=1)
     costs: tuple[str, ...] = ()
+    dry_run: bool = False
+    estimate: EstimateConfig = EstimateConfig()
 
     @pydantic.field_validator("retry_quarantined")
     @classmethod
@@ -128,6 +134,23 @@ def tokenize_corpus(config: TokenizeConfig) -> TokenizeSummary:
     return summary
 
 
+def planned(config: TokenizeConfig, lineage: Lineage) -> Plan:
+    """What `tokenize_corpus` would have to do; makes and writes nothing.
+
+    Raises:
+        PipelineError: The source cannot be listed, or the dataset refuses this run.
+    """
+    place = config.dataset
+    if TokenDataset.exists(place.uri, storage=place.storage):
+        dataset = TokenDataset.open(place.uri, storage=place.storage)
+        dataset.check_lineage(lineage)
+        return _plan(config, dataset.finished_units(), dataset.attribute_names)
+    finished = TokenDataset.finished_before(
+        place.uri, lineage, storage=place.storage, new_version_of=place.new_version_of
+    )
+    return _plan(config, finished, [])
+
+
 def _prepared(config: TokenizeConfig, lineage: Lineage) -> tuple[TokenDataset, Plan]:
     """The dataset and what is to do.
 
@@ -138,10 +161,7 @@ def _prepared(config: TokenizeConfig, lineage: Lineage) -> tuple[TokenDataset, P
     if TokenDataset.exists(place.uri, storage=place.storage):
         dataset = _open_target(config, lineage)
         return dataset, _plan(config, dataset.finished_units(), dataset.attribute_names)
-    finished = TokenDataset.finished_before(
-        place.uri, lineage, storage=place.storage, new_version_of=place.new_version_of
-    )
-    work = _plan(config, finished, [])
+    work = planned(config, lineage)
     return _open_target(config, lineage), work
 
 
