@@ -31,6 +31,8 @@ from pipeline.engine import CommitTarget, DecodeSpec, EngineResult, run_on_ray
 from pipeline.errors import DatasetError, QuarantineReason, SourceError
 from pipeline.estimation.config import EstimateConfig
 from pipeline.planning import Plan, PlanCounts, plan
+from pipeline.run_page import RunPage
+from pipeline.run_totals import RunTotals
 from pipeline.sources import list_batches
 from pipeline.stage_settings import StageSettings
 from pipeline.tokenize_summary import TokenizeSummary
@@ -127,11 +129,26 @@ def tokenize_corpus(config: TokenizeConfig) -> TokenizeSummary:
         result = _run(config, model_config, work.units, run_id)
         dataset.refresh()
     duration_s = time.monotonic() - started_s
-    summary = _summary(run_id, dataset, work, result, num_deleted, duration_s)
+    quarantined = _quarantined_by(dataset, run_id) if result.committed.num_quarantined else []
+    summary = _summary(run_id, dataset, work, result, num_deleted, quarantined, duration_s)
     if work.units or is_deleting:
-        text = json.dumps(dataclasses.asdict(summary), indent=2) + "\n"
-        dataset.write_run_file(run_id, "summary.json", text)
+        _write_run_files(config, dataset, summary, result, quarantined)
     return summary
+
+
+def _write_run_files(
+    config: TokenizeConfig,
+    dataset: TokenDataset,
+    summary: TokenizeSummary,
+    result: EngineResult,
+    quarantined: list[dict[str, Any]],
+) -> None:
+    totals = result.timeline[-1].totals if result.timeline else RunTotals()
+    values = dataclasses.asdict(summary) | {"totals": dataclasses.asdict(totals)}
+    text = json.dumps(values, indent=2) + "\n"
+    dataset.write_run_file(summary.run_id, "summary.json", text)
+    page = RunPage(summary, result.timeline, quarantined, config.to_yaml())
+    dataset.write_run_file(summary.run_id, "index.html", page.html())
 
 
 def planned(config: TokenizeConfig, lineage: Lineage) -> Plan:
@@ -271,6 +288,7 @@ def _summary(
     work: Plan,
     result: EngineResult,
     num_deleted: int,
+    quarantined: list[dict[str, Any]],
     duration_s: float,
 ) -> TokenizeSummary:
     committed = result.committed
@@ -299,10 +317,11 @@ def _summary(
         num_clips=committed.num_clips,
         duration_s=duration_s,
         steady_clips_per_s=result.steady_clips_per_s,
-        reasons=_reasons(dataset, run_id) if committed.num_quarantined else {},
+        reasons=dict(Counter(row["reason"] for row in quarantined).most_common()),
     )
 
 
-def _reasons(dataset: TokenDataset, run_id: str) -> dict[str, int]:
-    rows = dataset.quarantine().select(["run_id", "reason"]).to_pylist()
-    return dict(Counter(row["reason"] for row in rows if row["run_id"] == run_id).most_common())
+def _quarantined_by(dataset: TokenDataset, run_id: str) -> list[dict[str, Any]]:
+    columns = ["run_id", "video_uri", "reason", "message"]
+    rows: list[dict[str, Any]] = dataset.quarantine().select(columns).to_pylist()
+    return [row for row in rows if row["run_id"] == run_id]
