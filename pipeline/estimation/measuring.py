@@ -119,7 +119,7 @@ def measure(
     stage.setup()
     encoder.setup()
     try:
-        measured = []
+        measured: list[Stratum[SampledVideo]] = []
         for stratum in strata:
             parts = [part_of(unit, config.bytes_per_video, random) for unit in stratum.sample]
             if not measured:
@@ -161,10 +161,12 @@ class _Sampler:
         began_s = self._decoded_core_s()
         first_s = 0.0
         windows: list[ClipWindow] = []
-        source, reason = None, None
+        source: VideoInfo | None = None
+        reason: str | None = None
         for record in stage.process(unit):
             if isinstance(record, UnitEnd):
-                reason = record.quarantine and record.quarantine.reason.value
+                if record.quarantine is not None:
+                    reason = record.quarantine.reason.value
                 continue
             if not windows:
                 first_s = self._decoded_core_s() - began_s
