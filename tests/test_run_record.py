@@ -235,11 +235,11 @@ def test_prometheus_finds_a_runs_counts_at_a_running_ray(ray_cluster: None) -> N
     while True:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             lines = [line for line in answer.read().decode().splitlines() if "sweettok" in line]
-        if lines or time.monotonic() > deadline_s:
+        samples = [line for line in lines if not line.startswith("#")]
+        names = {re.split(r"[{ ]", line)[0] for line in samples}
+        if expected_metrics() <= names or time.monotonic() > deadline_s:
             break
         time.sleep(1)
-    samples = [line for line in lines if not line.startswith("#")]
-    names = {re.split(r"[{ ]", line)[0] for line in samples}
     assert expected_metrics() <= names, names
     assert not any("secret" in line for line in samples)
 
