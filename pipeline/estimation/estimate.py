@@ -178,7 +178,9 @@ def estimate_corpus(config: TokenizeConfig) -> Estimate:
     if measured.encoding is None:
         return found
     encoding = _known_costs(config, measured.encoding, cluster)
-    table = measure_table(videos, measured.encoded, lineage, config.estimate.seed)
+    table = measure_table(
+        videos, measured.encoded, lineage, num_clips=clips.value, seed=config.estimate.seed
+    )
     units = split_units(work.units.slice(0, _ENOUGH_UNITS), config.decode.part_bytes)
     stages = Stages(config.decode, config.encode, config.engine, len(units))
     return dataclasses.replace(

@@ -1,7 +1,8 @@
 """How many bytes the rows of a corpus take: a sample of them, written into memory and let go.
 
-Clips of the sample that were not encoded get ids drawn from those that were: compression sees
-how often each id comes, not which clip it belongs to.
+The sample's videos are written as often, under other names, as the corpus needs to come to its
+size (or to a whole row group), for a file of few rows is mostly about itself. Their clips get ids
+drawn from those that were encoded: compression sees how often each id comes, not in which clip.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pipeline.dataset.data_files import ROW_GROUP_ROWS, write_content
 from pipeline.dataset.lineage import Lineage
 from pipeline.dataset.rows import token_rows
 from pipeline.estimation.measuring import SampledVideo
-from pipeline.records import TokenizedClip
+from pipeline.records import TokenizedClip, stable_id
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,12 @@ class TableSize:
 
 
 def measure_table(
-    videos: Sequence[SampledVideo], encoded: Sequence[TokenizedClip], lineage: Lineage, seed: int
+    videos: Sequence[SampledVideo],
+    encoded: Sequence[TokenizedClip],
+    lineage: Lineage,
+    *,
+    num_clips: float,
+    seed: int,
 ) -> TableSize:
     """Writes the sample's rows into memory and looks at what they take.
 
@@ -49,31 +55,37 @@ def measure_table(
         videos: The sample.
         encoded: Clips of it that were encoded; at least one.
         lineage: The dataset's.
-        seed: Seed of the ids of the other clips.
+        num_clips: Clips of the whole corpus.
+        seed: Seed of the ids.
     """
     random = np.random.default_rng([seed, 2])
-    known = {clip.clip_id: clip for clip in encoded}
     spatial = np.concatenate([clip.spatial_tokens for clip in encoded])
     temporal = np.concatenate([clip.temporal_tokens for clip in encoded])
 
-    def clip_of(video: SampledVideo, place: int) -> TokenizedClip:
+    def renamed(video: SampledVideo, number: int) -> CompletedUnit:
         assert video.source is not None
-        ids = (
-            random.choice(spatial, lineage.num_spatial_tokens),
-            random.choice(temporal, lineage.num_temporal_tokens),
+        unit = replace(
+            video.unit,
+            video_id=stable_id(video.unit.video_id, number),
+            uri=f"{video.unit.uri}{number:06d}",
+            fingerprint=stable_id(video.unit.fingerprint, number),
+            part_index=0,
+            num_parts=1,
         )
-        drawn = TokenizedClip(video.unit, video.windows[place], video.source, *ids)
-        return known.get(drawn.clip_id, drawn)
+        clips = []
+        for window in video.windows:
+            ids = (
+                random.choice(spatial, lineage.num_spatial_tokens),
+                random.choice(temporal, lineage.num_temporal_tokens),
+            )
+            clips.append(TokenizedClip(unit, window, video.source, *ids))
+        return CompletedUnit(unit, tuple(clips), None)
 
-    units = [
-        CompletedUnit(
-            replace(video.unit, part_index=0, num_parts=1),
-            tuple(clip_of(video, place) for place in range(len(video.windows))),
-            None,
-        )
-        for video in videos
-        if video.windows and video.reason is None
-    ]
+    whole = [video for video in videos if video.windows and video.reason is None]
+    num_wanted = min(num_clips, ROW_GROUP_ROWS)
+    num_rows = sum(len(video.windows) for video in whole)
+    num_copies = max(1, round(num_wanted / num_rows))
+    units = [renamed(video, number) for number in range(num_copies) for video in whole]
     return _size_of(token_rows(units, lineage, "0" * len("20260101T000000Z-00000000")))
 
 
