@@ -10,6 +10,7 @@ says, and inputs that cannot be tokenized become rows of the dataset's quarantin
 import sys
 
 from pipeline.cli import Flag, run_job
+from pipeline.estimation.estimate import DRY_RUN_FLAGS, estimate_corpus
 from pipeline.tokenization import TokenizeConfig, tokenize_corpus
 
 FLAGS = (
@@ -35,7 +36,10 @@ FLAGS = (
 
 
 def main(config: TokenizeConfig) -> None:
-    """Tokenizes and prints the account of all inputs."""
+    """Tokenizes and prints the account of all inputs, or what a dry run would do."""
+    if config.dry_run:
+        print(*estimate_corpus(config).lines(), sep="\n", flush=True)
+        return
     summary = tokenize_corpus(config)
     print(*summary.lines(), sep="\n", flush=True)
     summary.check_quarantine(config.quarantine_budget)
@@ -47,7 +51,7 @@ if __name__ == "__main__":
             __doc__,
             TokenizeConfig,
             main,
-            flags=FLAGS,
+            flags=(*FLAGS, *DRY_RUN_FLAGS),
             example="python jobs/tokenize_corpus.py --config configs/tokenize_corpus.yaml "
             "--set source.uris=[s3://bucket/videos] --set dataset.uri=s3://bucket/tokens",
         )

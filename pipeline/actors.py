@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from pipeline.dataset import CommitConfig, CommitSummary, Committer, TokenDatase
 from pipeline.encode_config import EncodeConfig
 from pipeline.quarantine_limit import QuarantineLimit
 from pipeline.records import Clip, TokenizedClip, UnitEnd
+from pipeline.run_totals import BusyClock, RunObserver, RunTally, RunTotals
 from pipeline.storage import StorageConfig
 from pipeline.transport import records_to_table, table_to_records
 
@@ -49,11 +51,13 @@ class Progress:
         num_clips: Clips that this stream brought.
         num_units: Videos whose fate this stream told.
         num_quarantined: Videos of the whole run that gave no clip.
+        totals: What went through this committer in all streams.
     """
 
     num_clips: int = 0
     num_units: int = 0
     num_quarantined: int = 0
+    totals: RunTotals = field(default_factory=RunTotals, compare=False)
 
 
 @dataclass(frozen=True)
@@ -90,11 +94,13 @@ class StreamResult:
         committed: What was committed.
         flow: When the tokens came.
         limit: The fates of all videos so far.
+        totals: What went through this committer in all streams.
     """
 
     committed: CommitSummary
     flow: TokenFlow
     limit: QuarantineLimit
+    totals: RunTotals
 
 
 class Encoder:
@@ -103,13 +109,17 @@ class Encoder:
     def __init__(self, target: CommitTarget, config: EncodeConfig, use_gpu: bool) -> None:
         self._stage = config.stage(target.open().tokenizer_files(), use_gpu=use_gpu)
         self._stage.setup()
+        self._clock = BusyClock()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Takes messages of any kinds; several threads may call at one time."""
         records = list(table_to_records(table))
         ends = [record for record in records if isinstance(record, UnitEnd)]
         clips = [record for record in records if isinstance(record, Clip)]
-        return records_to_table([*self._stage.process(clips), *ends])
+        self._clock.start()
+        tokens = self._stage.process(clips)
+        spent_s = self._clock.stop() / max(len(tokens), 1)
+        return records_to_table([*(replace(clip, encode_s=spent_s) for clip in tokens), *ends])
 
 
 class StreamCommitter:
@@ -120,13 +130,22 @@ class StreamCommitter:
     Args:
         target: Where to commit.
         limit: The fates of the run's earlier videos, and how many may be quarantined.
+        observer: Makes, with the dataset's URI, who is told the counts at every heartbeat.
     """
 
-    def __init__(self, target: CommitTarget, limit: QuarantineLimit) -> None:
+    def __init__(
+        self,
+        target: CommitTarget,
+        limit: QuarantineLimit,
+        observer: Callable[[str], RunObserver] | None = None,
+    ) -> None:
         self._target = target
+        self._observer = observer and observer(target.dataset_uri)
+        self._tally = RunTally()
         self._dataset = target.open()  # what it knows of the table serves all streams
         self._limit = limit
         self._lock = threading.Lock()  # `consume` and `finish` run in threads of their own
+        self._telling = threading.Lock()
         self._begin()
 
     def _begin(self) -> None:
@@ -153,7 +172,7 @@ class StreamCommitter:
         began_s = time.monotonic()
         committed = self._committer.close()
         self._count_busy(began_s)
-        return StreamResult(committed, self._flow, self._limit)
+        return StreamResult(committed, self._flow, self._limit, self._tell())
 
     def finish(self) -> None:
         """Commits what is complete and takes nothing more."""
@@ -172,7 +191,17 @@ class StreamCommitter:
                     self._committer.commit_if_due()
             finally:
                 self._lock.release()
-        return Progress(self._num_clips, self._num_units, self._limit.num_quarantined)
+        counts = (self._num_clips, self._num_units, self._limit.num_quarantined)
+        return Progress(*counts, self._tell())
+
+    def _tell(self) -> RunTotals:
+        """The counts so far, of which the observer is told as well."""
+        with self._telling:
+            commits_s = self._tally.note_commits(self._committer.traffic)
+            totals = self._tally.totals()
+            if self._observer is not None:
+                self._observer.note(totals, commits_s)
+            return totals
 
     def _note_arrival(self, table: pa.Table) -> None:
         began_s = time.monotonic()
@@ -193,6 +222,7 @@ class StreamCommitter:
                 assert isinstance(record, TokenizedClip | UnitEnd)
                 self._num_clips += isinstance(record, TokenizedClip)
                 completed = self._committer.add(record)
+                self._tally.count(record, completed)
                 if completed is not None:
                     self._num_units += 1
                     self._limit.count(completed)

@@ -46,9 +46,12 @@ from pipeline.dataset import CommitSummary, Committer
 from pipeline.decode_task import DecodeSpec, UnitDecoder, decode_units
 from pipeline.encode_config import ClipEncoder, EncodeConfig
 from pipeline.errors import PipelineError
+from pipeline.progress import PROGRESS_INTERVAL_S, RunProgress
 from pipeline.quarantine_limit import QuarantineLimit
+from pipeline.ray_metrics import RayMetrics
 from pipeline.records import Clip, TokenizedClip, UnitEnd, WorkUnit
 from pipeline.resuming import committed_by, unfinished_units
+from pipeline.run_timeline import Moment
 from pipeline.transport import records_to_table
 from pipeline.unit_parts import split_units
 from pipeline.worker_errors import as_pipeline_error, is_loss, loss
@@ -67,7 +70,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-PROGRESS_INTERVAL_S = 5.0
+_WATCH_INTERVAL_S = 1.0
 MAX_DECODE_BLOCKS = 10_000  # Ray Data plans this many decode tasks without effort
 BATCHES_PER_CALL = 4  # so many full batches for an encoder at one time, where there is enough work
 _LAST_COMMIT_TIMEOUT_S = 300.0
@@ -114,11 +117,13 @@ class EngineResult:
         steady_clips_per_s: Clips per second between the first and the last tokens that came out
             of the encoders: start-up and commit left out; 0 if too little time lay between.
         flow: When the last wave's tokens came.
+        timeline: What had gone through the stages by when, once there was a committer.
     """
 
     committed: CommitSummary
     steady_clips_per_s: float
     flow: TokenFlow = field(default_factory=TokenFlow)
+    timeline: Sequence[Moment] = ()
 
 
 class UnitSource(Protocol):
@@ -263,6 +268,7 @@ class _Run:
         self._committed = CommitSummary()
         self._flow = TokenFlow()
         self._was_lost = False
+        self._progress = RunProgress(num_units)
         self._committer: Any = None  # serves all waves: it knows every row of the table
 
     def finish(self, wave: list[WorkUnit], num_before: int) -> None:
@@ -277,7 +283,8 @@ class _Run:
                 if not is_loss(error):
                     raise as_pipeline_error(error) from error
                 what = loss(error)
-            self.close()
+            self._end_committer()
+            self._progress.restart()
             check_own_node()
             self._was_lost = True
             left = unfinished_units(wave, self._target.open(), self._target.run_id)
@@ -287,6 +294,10 @@ class _Run:
 
     def close(self) -> None:
         """Ends the committer, and with it what Ray Data still does for it; safe to call twice."""
+        self._progress.close()
+        self._end_committer()
+
+    def _end_committer(self) -> None:
         committer, self._committer = self._committer, None
         if committer is not None:
             ray.kill(committer)
@@ -296,7 +307,8 @@ class _Run:
         committed = self._committed
         if self._was_lost:
             committed = committed_by(self._target.run_id, self._target.open(), self._num_units)
-        return EngineResult(committed, self._flow.steady_clips_per_s, self._flow)
+        moments = self._progress.timeline.moments
+        return EngineResult(committed, self._flow.steady_clips_per_s, self._flow, moments)
 
     def _attempt(self, wave: list[WorkUnit], num_before: int) -> StreamResult:
         """Runs one wave in a Ray Data execution of its own."""
@@ -341,25 +353,19 @@ class _Run:
                 max_task_retries=0,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(driver_node, soft=True),
             )
-            .remote(self._target, self._limit)
+            .remote(self._target, self._limit, RayMetrics)
         )
 
     def _watch(self, committer: Any, result: ray.ObjectRef, num_before: int) -> StreamResult:
         last, changed_at = Progress(), time.monotonic()
         while True:
-            ready, _ = ray.wait([result], timeout=PROGRESS_INTERVAL_S)
+            ready, _ = ray.wait([result], timeout=_WATCH_INTERVAL_S)
             if ready:
                 return ray.get(result)
             progress = ray.get(committer.heartbeat.remote())
+            self._progress.note(progress.totals)
             if progress != last:
                 last, changed_at = progress, time.monotonic()
-                logger.info(
-                    "%d of %d videos done, %d quarantined, %d clips tokenized",
-                    num_before + progress.num_units,
-                    self._num_units,
-                    progress.num_quarantined,
-                    progress.num_clips,
-                )
             idle_s = time.monotonic() - changed_at
             if idle_s > self._engine.no_progress_timeout_s:
                 _commit_finished(committer)
@@ -374,6 +380,7 @@ class _Run:
         self._limit = result.limit
         self._committed = _total(self._committed, result.committed)
         self._flow = result.flow
+        self._progress.note(result.totals)
 
     def _go_on_or_give_up(self, what: str, num_failures: int, num_left: int) -> None:
         if num_failures > self._engine.max_restarts:

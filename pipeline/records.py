@@ -219,6 +219,7 @@ class TokenizedClip:
         temporal_tokens: int16 array [num_temporal_tokens], ids into the temporal codebook.
         psnr_db: What is left of the pixels when the tokens are decoded again, in dB; None if it
             was not measured.
+        encode_s: Its share of the seconds that its encoder worked.
     """
 
     unit: WorkUnit
@@ -227,6 +228,7 @@ class TokenizedClip:
     spatial_tokens: np.ndarray
     temporal_tokens: np.ndarray
     psnr_db: float | None = None
+    encode_s: float = field(default=0.0, compare=False)
 
     @property
     def clip_id(self) -> str:
@@ -259,11 +261,15 @@ class UnitEnd:
 
     A unit is complete once its end and that many clips have arrived, in any order. With a
     quarantine, clips of the unit that were already on their way are dropped.
+
+    Attributes:
+        decode_s: Seconds that the decode stage worked on the unit, fetching it included.
     """
 
     unit: WorkUnit
     num_clips: int
     quarantine: Quarantine | None = None
+    decode_s: float = field(default=0.0, compare=False)
 
 
 def plain_fields(record: VideoInfo | ClipWindow) -> dict[str, Any]:

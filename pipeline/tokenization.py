@@ -30,7 +30,10 @@ from pipeline.dataset.schema import check_attribute_names
 from pipeline.decoding.cutting import CutSettings
 from pipeline.engine import CommitTarget, DecodeSpec, EngineResult, run_on_ray
 from pipeline.errors import DatasetError, QuarantineReason, SourceError
+from pipeline.estimation.config import EstimateConfig
 from pipeline.planning import Plan, PlanCounts, plan
+from pipeline.run_page import RunPage
+from pipeline.run_totals import RunTotals
 from pipeline.sources import list_batches
 from pipeline.stage_settings import StageSettings
 from pipeline.tokenize_summary import TokenizeSummary
@@ -71,7 +74,10 @@ class TokenizeConfig(StageSettings):
             [0, 1]: a run with more does all of its work, and its job ends with an exit code that
             says so. None allows all. (`engine.max_quarantine_fraction` stops a run early.)
         costs: Results of `jobs/bench_pipeline.py`: with them a run warns at its start if decoding
-            and encoding do not fit together on the cluster.
+            and encoding do not fit together on the cluster, and a dry run without a GPU knows what
+            one does.
+        dry_run: Only say what the run would do, from a sample (`pipeline.estimation`).
+        estimate: How a dry run takes its sample, and what it reckons with.
     """
 
     dataset: TargetConfig
@@ -80,6 +86,8 @@ class TokenizeConfig(StageSettings):
     retry_quarantined: tuple[str, ...] = ()
     quarantine_budget: float | None = pydantic.Field(default=None, ge=0, le=1)
     costs: tuple[str, ...] = ()
+    dry_run: bool = False
+    estimate: EstimateConfig = EstimateConfig()
 
     @pydantic.field_validator("retry_quarantined")
     @classmethod
@@ -122,11 +130,43 @@ def tokenize_corpus(config: TokenizeConfig) -> TokenizeSummary:
         result = _run(config, model_config, work.units, run_id)
         dataset.refresh()
     duration_s = time.monotonic() - started_s
-    summary = _summary(run_id, dataset, work, result, num_deleted, duration_s)
+    quarantined = _quarantined_by(dataset, run_id) if result.committed.num_quarantined else []
+    summary = _summary(run_id, dataset, work, result, num_deleted, quarantined, duration_s)
     if work.units or is_deleting:
-        text = json.dumps(dataclasses.asdict(summary), indent=2) + "\n"
-        dataset.write_run_file(run_id, "summary.json", text)
+        _write_run_files(config, dataset, summary, result, quarantined)
     return summary
+
+
+def _write_run_files(
+    config: TokenizeConfig,
+    dataset: TokenDataset,
+    summary: TokenizeSummary,
+    result: EngineResult,
+    quarantined: list[dict[str, Any]],
+) -> None:
+    totals = result.timeline[-1].totals if result.timeline else RunTotals()
+    values = dataclasses.asdict(summary) | {"totals": dataclasses.asdict(totals)}
+    text = json.dumps(values, indent=2) + "\n"
+    dataset.write_run_file(summary.run_id, "summary.json", text)
+    page = RunPage(summary, result.timeline, quarantined, config.to_yaml())
+    dataset.write_run_file(summary.run_id, "index.html", page.html())
+
+
+def planned(config: TokenizeConfig, lineage: Lineage) -> Plan:
+    """What `tokenize_corpus` would have to do; makes and writes nothing.
+
+    Raises:
+        PipelineError: The source cannot be listed, or the dataset refuses this run.
+    """
+    place = config.dataset
+    if TokenDataset.exists(place.uri, storage=place.storage):
+        dataset = TokenDataset.open(place.uri, storage=place.storage)
+        dataset.check_lineage(lineage)
+        return _plan(config, dataset.finished_units(), dataset.attribute_names)
+    finished = TokenDataset.finished_before(
+        place.uri, lineage, storage=place.storage, new_version_of=place.new_version_of
+    )
+    return _plan(config, finished, [])
 
 
 def _prepared(config: TokenizeConfig, lineage: Lineage) -> tuple[TokenDataset, Plan]:
@@ -139,10 +179,7 @@ def _prepared(config: TokenizeConfig, lineage: Lineage) -> tuple[TokenDataset, P
     if TokenDataset.exists(place.uri, storage=place.storage):
         dataset = _open_target(config, lineage)
         return dataset, _plan(config, dataset.finished_units(), dataset.attribute_names)
-    finished = TokenDataset.finished_before(
-        place.uri, lineage, storage=place.storage, new_version_of=place.new_version_of
-    )
-    work = _plan(config, finished, [])
+    work = planned(config, lineage)
     return _open_target(config, lineage), work
 
 
@@ -252,6 +289,7 @@ def _summary(
     work: Plan,
     result: EngineResult,
     num_deleted: int,
+    quarantined: list[dict[str, Any]],
     duration_s: float,
 ) -> TokenizeSummary:
     committed = result.committed
@@ -280,11 +318,10 @@ def _summary(
         num_clips=committed.num_clips,
         duration_s=duration_s,
         steady_clips_per_s=result.steady_clips_per_s,
-        reasons=_reasons(dataset, run_id) if committed.num_quarantined else {},
+        reasons=dict(Counter(row["reason"] for row in quarantined).most_common()),
     )
 
 
-def _reasons(dataset: TokenDataset, run_id: str) -> dict[str, int]:
-    rows = dataset.quarantine()
-    counts = rows.filter(pc.equal(rows["run_id"], run_id))["reason"].value_counts().to_pylist()
-    return dict(Counter({row["values"]: row["counts"] for row in counts}).most_common())
+def _quarantined_by(dataset: TokenDataset, run_id: str) -> list[dict[str, Any]]:
+    rows = dataset.quarantine().select(["run_id", "video_uri", "reason", "message"])
+    return list(rows.filter(pc.equal(rows["run_id"], run_id)).to_pylist())

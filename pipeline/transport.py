@@ -143,15 +143,25 @@ def _fields_beside_unit(record: Record) -> dict[str, Any]:
         return {"kind": "unit"}
     if isinstance(record, UnitEnd):
         quarantine = record.quarantine and dataclasses.asdict(record.quarantine)
-        return {"kind": "end", "clips": record.num_clips, "quarantine": quarantine}
+        return {
+            "kind": "end",
+            "clips": record.num_clips,
+            "quarantine": quarantine,
+            "decode_s": round(record.decode_s, 6),
+        }
     fields = {
         "window": plain_fields(record.window),
         "source": plain_fields(record.source),
     }
     if isinstance(record, Clip):
         return {"kind": "clip", "shape": record.frames.shape, **fields}
-    num_spatial = len(record.spatial_tokens)
-    return {"kind": "tokens", "num_spatial": num_spatial, "psnr_db": record.psnr_db, **fields}
+    return {
+        "kind": "tokens",
+        "num_spatial": len(record.spatial_tokens),
+        "psnr_db": record.psnr_db,
+        "encode_s": round(record.encode_s, 6),
+        **fields,
+    }
 
 
 def _payloads(column: pa.ChunkedArray) -> Iterator[Any]:
@@ -170,7 +180,8 @@ def _unpack(header: dict[str, Any], payload: Any) -> Record:
     if header["kind"] == "unit":
         return unit
     if header["kind"] == "end":
-        return UnitEnd(unit, header["clips"], _quarantine(header["quarantine"]))
+        quarantine = _quarantine(header["quarantine"])
+        return UnitEnd(unit, header["clips"], quarantine, header["decode_s"])
     fields = dict(header["window"])
     fields["frame_indices"] = tuple(fields["frame_indices"])
     window, source = ClipWindow(**fields), VideoInfo(**header["source"])
@@ -179,7 +190,8 @@ def _unpack(header: dict[str, Any], payload: Any) -> Record:
         return Clip(unit, window, source, frames)
     ids = np.frombuffer(payload, dtype=np.int16)
     spatial, temporal = np.split(ids, [header["num_spatial"]])
-    return TokenizedClip(unit, window, source, spatial, temporal, header["psnr_db"])
+    measured = (header["psnr_db"], header["encode_s"])
+    return TokenizedClip(unit, window, source, spatial, temporal, *measured)
 
 
 def _unit(fields: dict[str, Any]) -> WorkUnit:

@@ -23,7 +23,7 @@ def test_every_file_that_is_named_is_there() -> None:
     for name in set(re.findall(r"`(test_\w+\.py)`", SECURITY)):
         assert (REPOSITORY / "tests" / name).is_file(), name
     deploy = REPOSITORY / "configs" / "deploy"
-    named = set(re.findall(r"`([\w-]+\.(?:yaml|service)|crontab|Dockerfile)`", OPERATIONS))
+    named = set(re.findall(r"`([\w-]+\.(?:yaml|json|service)|crontab|Dockerfile)`", OPERATIONS))
     for name in named:
         assert (deploy / name).is_file(), name
     assert {path.name for path in deploy.iterdir() if path.suffix != ".timer"} == named

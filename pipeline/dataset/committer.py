@@ -23,7 +23,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -82,6 +82,21 @@ class CommitSummary:
     num_commits: int = 0
 
 
+@dataclass(slots=True)
+class CommitTraffic:
+    """What a committer's commits moved and cost.
+
+    Attributes:
+        num_bytes: Size of the data files that were committed.
+        num_retries: Attempts that another writer or the store brought to nothing.
+        commits_s: Seconds that each commit of anything took, with the writing of its last file.
+    """
+
+    num_bytes: int = 0
+    num_retries: int = 0
+    commits_s: list[float] = field(default_factory=list)
+
+
 @dataclass(frozen=True, slots=True)
 class _Written:
     """A data file that waits for its commit, and the fingerprint of each video in it."""
@@ -99,6 +114,9 @@ class Committer:
         dataset: The dataset, opened with `TokenDataset.create_or_open`.
         run_id: Name of the run, stored with every row.
         config: When to commit.
+
+    Attributes:
+        traffic: What its commits moved and cost so far.
     """
 
     def __init__(
@@ -115,6 +133,8 @@ class Committer:
         self._waiting_clips = 0
         self._last_commit_s = time.monotonic()
         self._summary = CommitSummary()
+        self.traffic = CommitTraffic()
+        self._num_attempts = 0
 
     @property
     def summary(self) -> CommitSummary:
@@ -152,10 +172,16 @@ class Committer:
         Raises:
             DatasetError: The store refuses, or other writers won every attempt.
         """
+        began_s, num_before = time.monotonic(), self._num_attempts
         self._flush()
-        on_newest_state(self._dataset, self._commit_clips, self._config.attempts)
-        on_newest_state(self._dataset, self._commit_quarantine, self._config.attempts)
+        is_empty = not self._written and not self._quarantined
+        steps = (self._commit_clips, self._commit_quarantine)
+        for step in steps:
+            on_newest_state(self._dataset, step, self._config.attempts)
         self._last_commit_s = time.monotonic()
+        if not is_empty:
+            self.traffic.commits_s.append(self._last_commit_s - began_s)
+        self.traffic.num_retries += self._num_attempts - num_before - len(steps)
         return self._summary
 
     def close(self) -> CommitSummary:
@@ -208,6 +234,7 @@ class Committer:
         self._pending, self._pending_bytes = [], 0
 
     def _commit_clips(self) -> None:
+        self._num_attempts += 1
         clips = self._dataset.clips
         taken_down = self._dataset.taken_down_ids()
         arriving = {done.unit.video_id: done.unit.fingerprint for done in self._quarantined}
@@ -259,6 +286,7 @@ class Committer:
         num_clips = sum(written.file.num_rows for written in self._written)
         if not num_videos and not num_replaced:
             return
+        self.traffic.num_bytes += sum(written.file.size_bytes for written in self._written)
         before = self._summary
         self._summary = replace(
             before,
@@ -271,6 +299,7 @@ class Committer:
         logger.info("version %d: %d videos with %d clips", version, num_videos, num_clips)
 
     def _commit_quarantine(self) -> None:
+        self._num_attempts += 1
         table, clips = self._dataset.quarantined, self._dataset.clips
         # Between the two commits others may have tokenized a video, or taken it down.
         tokenized = clips.fingerprints([done.unit.video_id for done in self._quarantined])

@@ -99,10 +99,8 @@ def write_tables(
     """
     statistics = _Statistics()
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as content:
-        with pq.ParquetWriter(content, schema, **_writer_options(schema)) as writer:
-            for table in _regrouped(tables):
-                writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
-                statistics.add(table)
+        for table in _write_content(tables, schema, content):
+            statistics.add(table)
         size_bytes = content.tell()
         digest = hashlib.sha256()
         for block in _blocks(content):
@@ -113,6 +111,12 @@ def write_tables(
             for block in _blocks(content):
                 stream.write(block)
     return DataFile(path, size_bytes, statistics.num_rows, statistics.to_json())
+
+
+def write_content(rows: pa.Table, content: IO[bytes]) -> None:
+    """Writes the content of the data file that `rows` would make; nothing is stored."""
+    for _ in _write_content([rows], rows.schema, content):
+        pass
 
 
 def read_data_file(
@@ -180,6 +184,16 @@ def _run_starts(batch: pa.RecordBatch) -> pa.RecordBatch:
         codes = column.indices.to_numpy()
         is_start[1:] |= codes[1:] != codes[:-1]
     return batch.filter(pa.array(is_start))
+
+
+def _write_content(
+    tables: Iterable[pa.Table], schema: pa.Schema, content: IO[bytes]
+) -> Iterator[pa.Table]:
+    """Writes the rows and yields them, in the row groups' tables, once they are written."""
+    with pq.ParquetWriter(content, schema, **_writer_options(schema)) as writer:
+        for table in _regrouped(tables):
+            writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+            yield table
 
 
 def _writer_options(schema: pa.Schema) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Plain Python, engine or not: construct in the driver (only small configs), `setu
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 
 from pipeline.clips import ClipConfig
@@ -56,6 +57,7 @@ class DecodeStage:
         assert self._cutter is not None, "call setup first"
         num_clips = 0
         quarantine = None
+        began_s, away_s = time.monotonic(), 0.0
         try:
             if unit.fault is not None:
                 raise RecordError(unit.fault.reason, unit.fault.message, stage="read")
@@ -65,7 +67,9 @@ class DecodeStage:
             ) as path:
                 for clip in cut_clips(path, unit, self.settings, self._cutter):
                     num_clips += 1
+                    given_s = time.monotonic()
                     yield clip
+                    away_s += time.monotonic() - given_s
         except RecordError as error:
             quarantine = quarantine_of(error)
         except PipelineError:
@@ -76,7 +80,8 @@ class DecodeStage:
             quarantine = quarantine_of(
                 DecodeError(QuarantineReason.UNDECODABLE, message, error_class=type(error).__name__)
             )
-        yield UnitEnd(unit, 0 if quarantine else num_clips, quarantine)
+        decode_s = time.monotonic() - began_s - away_s
+        yield UnitEnd(unit, 0 if quarantine else num_clips, quarantine, decode_s)
 
     def close(self) -> None:
         """Ends the child process; safe to call twice."""
