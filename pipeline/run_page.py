@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import jinja2
-
+from pipeline.page_templates import page_environment
 from pipeline.run_timeline import Moment
 from pipeline.run_totals import RunTotals
 from pipeline.svg_charts import Points, bar_chart, chart
@@ -42,13 +41,7 @@ class RunPage:
 
     def html(self) -> str:
         """The page."""
-        environment = jinja2.Environment(
-            loader=jinja2.PackageLoader("pipeline", "templates"),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        environment = page_environment()
         totals = self.timeline[-1].totals if self.timeline else RunTotals()
         page = environment.get_template("run.html").render(
             title=self.summary.run_id,

@@ -38,7 +38,7 @@ class DecordDecoder(ScannedDecoder):
             with self.library_errors(f"frame {index}"):
                 for _ in range(position, index):
                     reader.next()
-                frame = _rgb(reader.next())
+                frame = without_padding(reader.next().asnumpy())
             position = index + 1
             yield index, self._shown(frame, preprocess)
 
@@ -59,7 +59,7 @@ class DecordDecoder(ScannedDecoder):
 
     def _open_library(self) -> tuple[int, Any]:
         self._reader = self._open_reader()
-        first = _rgb(self._reader.next())
+        first = without_padding(self._reader.next().asnumpy())
         return len(self._reader), first
 
     def _open_reader(self) -> Any:
@@ -72,9 +72,13 @@ class DecordDecoder(ScannedDecoder):
         )
 
 
-def _rgb(frame: Any) -> UInt8[np.ndarray, "height width 3"]:
-    """decord's frame, which counts the padding at the end of some narrow rows as channels."""
-    padded = frame.asnumpy()
+def without_padding(
+    padded: UInt8[np.ndarray, "height width channels"],
+) -> UInt8[np.ndarray, "height width 3"]:
+    """The RGB pixels of an array of decord's.
+
+    decord counts the padding at the end of some narrow rows as channels: 48 px for 4 of them.
+    """
     height_px, width_px = padded.shape[:2]
     rows = padded.reshape(height_px, -1)[:, : width_px * _NUM_CHANNELS]
     return rows.reshape(height_px, width_px, _NUM_CHANNELS)

@@ -6,8 +6,7 @@ import base64
 import hashlib
 import math
 
-import jinja2
-
+from pipeline.page_templates import page_environment
 from pipeline.preview.rate_plot import rate_plot
 from pipeline.preview.report_data import (
     ClipPreview,
@@ -41,13 +40,7 @@ def render_report(data: ReportData) -> str:
     Raises:
         PipelineError: This build of FFmpeg cannot write the videos.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters["content_hash"] = _content_hash
     environment.filters["decimal"] = _decimal
     page = environment.get_template("report.html").render(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -17,6 +16,7 @@ from pipeline.scaling.cluster_config import ClusterBenchmarkConfig
 from pipeline.scaling.cluster_figures import ClusterFigures, cluster_figures
 from pipeline.scaling.cluster_report import ClusterReport, DriverFigures
 from pipeline.scaling.process_memory import peak_bytes, reset_peak
+from pipeline.scaling.report_files import write_report
 from pipeline.scaling.simulated_cluster import SimulatedCluster
 from pipeline.scaling.simulated_stages import (
     MadeUpDecodeSpec,
@@ -26,7 +26,6 @@ from pipeline.scaling.simulated_stages import (
 from pipeline.storage import StorageConfig
 from pipeline.throughput.clocks import read_work_logs
 from pipeline.throughput.variants import synthetic_units
-from pipeline.whole_files import replace_file
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +55,7 @@ def benchmark_cluster(config: ClusterBenchmarkConfig) -> ClusterReport:
     report = ClusterReport(
         tuple(sizes), tuple(driver), config.clip_s, config.goal, os.cpu_count() or 1
     )
-    content = json.dumps(report.to_json_values(), indent=2) + "\n"
-    replace_file(Path(config.output), content.encode())
-    picture = Path(config.picture)
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    report.picture().save(picture)
+    write_report(report, config.output, config.picture)
     return report
 
 

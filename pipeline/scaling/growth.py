@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pipeline.scaling.corpora import corpus
 from pipeline.scaling.growth_config import STEPS, ScalingBenchmarkConfig
 from pipeline.scaling.growth_report import ScalingReport
 from pipeline.scaling.growth_steps import Measurement, Work, measure_apart
-from pipeline.whole_files import replace_file
+from pipeline.scaling.report_files import write_report
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +28,7 @@ def benchmark_scaling(config: ScalingBenchmarkConfig) -> ScalingReport:
         predicted_num_units=config.predicted_num_units,
         num_cpus=os.cpu_count() or 1,
     )
-    content = json.dumps(report.to_json_values(), indent=2) + "\n"
-    replace_file(Path(config.output), content.encode())
-    picture = Path(config.picture)
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    report.picture().save(picture)
+    write_report(report, config.output, config.picture)
     return report
 
 

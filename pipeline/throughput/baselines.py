@@ -22,6 +22,7 @@ import torch
 
 from pipeline.clips import ClipConfig
 from pipeline.cluster import connect, has_gpu
+from pipeline.decoding.decord_decoder import without_padding
 from pipeline.encode_config import ClipEncoder
 from pipeline.errors import PipelineError
 from pipeline.preprocessing import FramePreprocessor
@@ -138,7 +139,7 @@ def _textbook(
 
 
 def _shaped(shaper: FramePreprocessor, rows: dict[str, Any]) -> dict[str, Any]:
-    return rows | {"frame": np.stack([shaper(_rgb(frame)) for frame in rows["frame"]])}
+    return rows | {"frame": np.stack([shaper(without_padding(frame)) for frame in rows["frame"]])}
 
 
 def _check_textbook(place: Workplace) -> None:
@@ -183,7 +184,7 @@ class TextbookEncoder:
         for path, index, frame in zip(
             rows["path"].tolist(), rows["frame_index"].tolist(), rows["frame"], strict=True
         ):
-            clip = self._add(path, index, _rgb(frame))
+            clip = self._add(path, index, without_padding(frame))
             if clip is not None:
                 whole.append(clip)
         tokens: list[TokenizedClip] = []
@@ -204,16 +205,6 @@ class TextbookEncoder:
             return None
         del self._open[path, number]
         return _clip(self._uris[path], number, opened.frames)
-
-
-def _rgb(frame: np.ndarray) -> np.ndarray:
-    """The frame without the bytes that pad its rows.
-
-    decord takes padded rows for more channels where the width divides them: 48 px for 4 of them.
-    """
-    height_px, width_px, _ = frame.shape
-    rows = frame.reshape(height_px, -1)[:, : width_px * 3]
-    return rows.reshape(height_px, width_px, 3)
 
 
 def _clip(uri: str, number: int, frames: np.ndarray) -> Clip:

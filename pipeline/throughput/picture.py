@@ -22,7 +22,6 @@ _COLOURS = {
     "encoder": (26, 127, 55),
     "read task": (9, 105, 218),
     "committer": (207, 81, 16),
-    "coordinator": (191, 57, 137),
     "helper process": (154, 103, 0),
 }
 _OTHER = "everything else"

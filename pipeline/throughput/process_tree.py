@@ -29,7 +29,6 @@ _KINDS = (
     ("pipeline.decoding.child", "decoding child"),
     ("multiprocessing.spawn", "helper process"),
     ("StreamCommitter", "committer"),
-    ("SplitCoordinator", "coordinator"),
     ("Encoder", "encoder"),
     ("decode_units", "decode task"),
     ("ReadVideo", "read task"),
