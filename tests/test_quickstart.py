@@ -46,7 +46,8 @@ def test_the_quickstart_ends_with_a_summary_a_page_and_a_dataset(tmp_path: Path)
         assert re.search(expected, first.stdout), expected
     assert polars.read_delta(str(tmp_path / "tokens")).height == 39
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
-    assert page.count('<article class="clip"') == 8
+    # Eight over all videos, and the two worst and best ones where they are not among these.
+    assert 8 <= page.count('<article class="clip"') <= 12
     assert "cityCC0.mpg" in page
     with Image.open(tmp_path / "picture.png") as picture:
         assert picture.width > 500
