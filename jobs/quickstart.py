@@ -1,7 +1,7 @@
-"""Shows the whole system on real sample videos, on a laptop, in a few minutes.
+"""Shows the whole system on real sample videos, on a laptop, in a minute.
 
-Fetches the samples, fits a tiny tokenizer with Ray Train, tokenizes the videos with Ray Data into a
-token dataset, reads the dataset back, decodes it, and ends with a summary and one HTML page. What
+Fetches the samples, tokenizes them with Ray Data and the tokenizer that comes with the package into
+a token dataset, reads the dataset back, decodes it, and ends with a summary and one HTML page. What
 is done already is not done again; delete runs/quickstart to start over.
 """
 

@@ -1,4 +1,4 @@
-"""The whole way in one process, on real sample videos: fetch, fit, tokenize, read back, look.
+"""The whole way in one process, on real sample videos: fetch, tokenize, read back, look.
 
 `jobs/quickstart.py` runs it; every step is the same function that the job of that name runs.
 """
@@ -14,8 +14,6 @@ from pipeline.dataset_report import ReportConfig, comparison_sheet, report_datas
 from pipeline.sample_videos import fetch_sample_videos
 from pipeline.sources import list_videos
 from pipeline.tokenization import TokenizeConfig, TokenizeSummary, tokenize_corpus
-from pipeline.training.config import TrainConfig
-from pipeline.training.fit import fit_tokenizer
 from sweettok.strict_config import StrictConfig
 
 logger = logging.getLogger(__name__)
@@ -26,43 +24,39 @@ class QuickstartConfig(StrictConfig):
 
     Attributes:
         samples: Directory for the sample videos.
-        train, tokenize, report: As for the jobs of these names.
+        tokenize, report: As for the jobs of these names.
+        never_trained_on: Videos of which the summary says that the tokenizer never saw them: files
+            or directories, as in `tokenize.source.uris`.
         picture: PNG file with originals and reconstructions.
     """
 
     samples: str
-    train: TrainConfig
     tokenize: TokenizeConfig
     report: ReportConfig
+    never_trained_on: tuple[str, ...] = ()
     picture: str
 
 
 def run_quickstart(config: QuickstartConfig) -> str:
     """Does everything that is not done yet; returns the summary for the terminal."""
     started_s = time.monotonic()
-    logger.info("1/4 sample videos")
+    logger.info("1/3 sample videos")
     fetch_sample_videos(Path(config.samples))
-    logger.info("2/4 fitting the tokenizer with Ray Train")
-    fit = fit_tokenizer(config.train)
-    if fit.num_steps is None:
-        logger.info("the tokenizer %s is there already", fit.fingerprint)
-    logger.info("3/4 tokenizing the videos with Ray Data")
+    logger.info("2/3 tokenizing the videos with Ray Data")
     tokenized = tokenize_corpus(config.tokenize)
     for line in tokenized.lines():
         logger.info(line)
-    logger.info("4/4 reading the dataset back and decoding it")
+    logger.info("3/3 reading the dataset back and decoding it")
     dataset = TokenDataset.open(
         config.tokenize.dataset.uri, storage=config.tokenize.dataset.storage
     )
-    trained_on = {video.uri for video in list_videos(config.train.data.source)}
-    listed = [video.uri for video in list_videos(config.tokenize.source)]
     report = report_dataset(
         dataset,
         config.report,
         source_storage=config.tokenize.source.storage,
         title="SweetTok quickstart",
         extra_rows=_speed_rows(tokenized),
-        notes={uri: "never trained on" for uri in listed if uri not in trained_on},
+        notes=_notes(config),
     )
     picture = Path(config.picture)
     picture.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +69,13 @@ def run_quickstart(config: QuickstartConfig) -> str:
             f"done in {time.monotonic() - started_s:.0f} s",
         )
     )
+
+
+def _notes(config: QuickstartConfig) -> dict[str, str]:
+    if not config.never_trained_on:
+        return {}
+    unseen = config.tokenize.source.model_copy(update={"uris": config.never_trained_on})
+    return {video.uri: "never trained on" for video in list_videos(unseen)}
 
 
 def _speed_rows(tokenized: TokenizeSummary) -> list[tuple[str, str]]:

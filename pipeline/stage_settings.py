@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pipeline.clips import ClipConfig
 from pipeline.cluster import ClusterConfig
 from pipeline.dataset import CommitConfig
@@ -10,6 +12,7 @@ from pipeline.encode_config import EncodeConfig
 from pipeline.engine import EngineConfig
 from pipeline.preprocessing import PreprocessConfig
 from pipeline.sources import SourceConfig
+from sweettok.hub import local_directory
 from sweettok.strict_config import StrictConfig
 
 
@@ -18,7 +21,8 @@ class StageSettings(StrictConfig):
 
     Attributes:
         source: Which videos.
-        tokenizer: Directory of the tokenizer (see `SweetTok.save_pretrained`).
+        tokenizer: Directory of the tokenizer (see `SweetTok.save_pretrained`), the name of one that
+            comes with the package ("natural_64"), or its id on the Hugging Face hub.
         clips, preprocess, decode, encode, commit, engine, cluster: Settings of the parts, described
             where each is defined.
     """
@@ -32,3 +36,12 @@ class StageSettings(StrictConfig):
     commit: CommitConfig = CommitConfig()
     engine: EngineConfig = EngineConfig()
     cluster: ClusterConfig = ClusterConfig()
+
+    @property
+    def tokenizer_directory(self) -> Path:
+        """Where the tokenizer lies; one of the hub is fetched first.
+
+        Raises:
+            CheckpointError: It cannot be fetched.
+        """
+        return local_directory(self.tokenizer)

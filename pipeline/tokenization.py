@@ -116,7 +116,7 @@ def tokenize_corpus(config: TokenizeConfig) -> TokenizeSummary:
         SweetTokError: The tokenizer cannot be loaded.
     """
     started_s = time.monotonic()
-    manifest = verified_manifest(config.tokenizer)
+    manifest = verified_manifest(config.tokenizer_directory)
     model_config = SweetTokConfig.from_mapping(manifest["config"], origin=config.tokenizer)
     lineage = build_lineage(config, manifest, model_config)
     dataset, work = _prepared(config, lineage)
@@ -191,7 +191,7 @@ def _open_target(config: TokenizeConfig, lineage: Lineage) -> TokenDataset:
         storage=config.dataset.storage,
         new_version_of=config.dataset.new_version_of,
     )
-    dataset.store_tokenizer(config.tokenizer)
+    dataset.store_tokenizer(config.tokenizer_directory)
     return dataset
 
 
@@ -248,7 +248,7 @@ def build_lineage(
     """What decides the ids of this run's tokens."""
     return Lineage(
         weights_hash=manifest["fingerprint"],
-        codebook_hash=codebook_hash(config.tokenizer, manifest),
+        codebook_hash=codebook_hash(config.tokenizer_directory, manifest),
         geometry=model_config.geometry,
         num_spatial_tokens=model_config.num_spatial_tokens,
         num_temporal_tokens=model_config.num_temporal_tokens,

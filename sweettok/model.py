@@ -1,6 +1,6 @@
 """SweetTok: video clips to compact discrete tokens that read as words, and back.
 
-    tokenizer = SweetTok.from_pretrained("runs/quickstart/tokenizer")   # or a hub id
+    tokenizer = SweetTok.from_pretrained("natural_64")   # or a directory, or a hub id
     tokens = tokenizer.encode(video)            # video [b, c, t, h, w] in [-1, 1]
     clips = tokenizer.decode(tokens)            # the same shape
     tokenizer.words(tokens)[0].spatial[:3]      # the first clip's most used nouns and adjectives

@@ -32,7 +32,7 @@ _STORE = (
 
 def look_at_tokenizer(config: TokenizeConfig) -> Iterator[Finding]:
     """The tokenizer's files against their hashes."""
-    manifest = verified_manifest(config.tokenizer)
+    manifest = verified_manifest(config.tokenizer_directory)
     yield ok("tokenizer", f"{config.tokenizer}, fingerprint {manifest['fingerprint']}")
 
 
@@ -69,7 +69,7 @@ def look_at_dataset(config: TokenizeConfig) -> Iterator[Finding]:
 
 
 def _lineage(config: TokenizeConfig) -> Lineage:
-    manifest = verified_manifest(config.tokenizer)
+    manifest = verified_manifest(config.tokenizer_directory)
     model = SweetTokConfig.from_mapping(manifest["config"], origin=config.tokenizer)
     return build_lineage(config, manifest, model)
 

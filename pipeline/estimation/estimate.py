@@ -155,7 +155,7 @@ def estimate_corpus(config: TokenizeConfig) -> Estimate:
             cluster, or what a GPU would cost is not known here.
         SweetTokError: The tokenizer cannot be loaded.
     """
-    manifest = verified_manifest(config.tokenizer)
+    manifest = verified_manifest(config.tokenizer_directory)
     model_config = SweetTokConfig.from_mapping(manifest["config"], origin=config.tokenizer)
     lineage = build_lineage(config, manifest, model_config)
     work = planned(config, lineage)
@@ -219,7 +219,7 @@ def _measure(
     return measure(
         draw(units, wanted.num_videos, wanted.seed),
         DecodeSpec(dataclasses.replace(cut, decode=decode), config.source.storage),
-        EncodeStage(config.tokenizer, encode, use_gpu=use_gpu),
+        EncodeStage(config.tokenizer_directory, encode, use_gpu=use_gpu),
         wanted,
         batch_size=config.encode.batch_size,
         psnr_fraction=config.encode.psnr_fraction,

@@ -109,7 +109,7 @@ def _textbook(
     tokens = shaped(videos).map_batches(
         TextbookEncoder,
         fn_constructor_args=(
-            config.tokenizer,
+            config.tokenizer_directory,
             place.encode_config(),
             num_gpus > 0,
             num_frames,

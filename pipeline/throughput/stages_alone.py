@@ -88,7 +88,7 @@ def _with_model_rate(outcome: Outcome, place: Workplace) -> Outcome:
     from pipeline.throughput.model_rate import measure_model_rate
 
     config = place.config
-    rate = measure_model_rate(config.tokenizer, config.encode, use_gpu=place.uses_gpu)
+    rate = measure_model_rate(config.tokenizer_directory, config.encode, use_gpu=place.uses_gpu)
     return replace(outcome, **asdict(rate))
 
 

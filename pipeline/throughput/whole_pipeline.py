@@ -26,11 +26,11 @@ def whole_pipeline(place: Workplace) -> Outcome:
         PipelineError: As `run_on_ray`.
     """
     config = place.tokenize_config()
-    manifest = verified_manifest(config.tokenizer)
+    manifest = verified_manifest(config.tokenizer_directory)
     dataset = TokenDataset.create_or_open(
         config.dataset.uri, build_lineage(config, manifest, place.model_config)
     )
-    dataset.store_tokenizer(config.tokenizer)
+    dataset.store_tokenizer(config.tokenizer_directory)
     connect(config.cluster)
     began_s = time.monotonic()
     with ObjectStoreWatch() as store:

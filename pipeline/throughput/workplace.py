@@ -84,7 +84,7 @@ class Workplace:
     @cached_property
     def model_config(self) -> SweetTokConfig:
         """The tokenizer's."""
-        manifest = verified_manifest(self.config.tokenizer)
+        manifest = verified_manifest(self.config.tokenizer_directory)
         return SweetTokConfig.from_mapping(manifest["config"], origin=self.config.tokenizer)
 
     @cached_property
@@ -139,7 +139,7 @@ class Workplace:
         config = self.encode_config()
         if batch_size is not None:
             config = config.model_copy(update={"batch_size": batch_size})
-        return config.stage(self.config.tokenizer, use_gpu=self.uses_gpu)
+        return config.stage(self.config.tokenizer_directory, use_gpu=self.uses_gpu)
 
     @cached_property
     def uses_gpu(self) -> bool:
