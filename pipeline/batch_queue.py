@@ -72,6 +72,11 @@ class BatchQueue(Generic[ItemT, ResultT]):
         self._line = threading.Lock()  # guards `_calls` and `_waiting`
         self._turn = threading.Lock()  # whoever drives holds it
 
+    @property
+    def num_waiting(self) -> int:
+        """Items that no batch has taken yet."""
+        return len(self._waiting)
+
     def run(self, items: Sequence[ItemT]) -> list[ResultT]:
         """The results of `items`, in their order.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -15,12 +15,22 @@ from hypothesis import strategies as st
 from pipeline.batch_queue import BatchQueue
 
 
+def _opened() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
+
+
 @dataclass
 class Device:
-    """Squares numbers in batches, in the order in which they were started, like a GPU's queue."""
+    """Squares numbers in batches, in the order in which they were started, like a GPU's queue.
+
+    No batch is done before the device is opened.
+    """
 
     batch_size: int
     duration_s: float = 0.0
+    opens: threading.Event = field(default_factory=_opened)
     sizes: list[int] = field(default_factory=list)
     num_under_way: int = 0
     most_under_way: int = 0
@@ -41,6 +51,7 @@ class Batch:
     ready_s: float
 
     def results(self) -> list[int]:
+        assert self.device.opens.wait(timeout=30)
         time.sleep(max(0.0, self.ready_s - time.monotonic()))
         self.device.num_under_way -= 1
         if self.device.fails_at in self.items:
@@ -76,19 +87,29 @@ def test_a_caller_of_many_keeps_as_many_batches_under_way_as_allowed() -> None:
 
 
 def test_callers_share_batches_and_get_their_own_results() -> None:
-    """Six callers of 3 items each; without sharing, every batch would hold 3 items."""
-    device = Device(batch_size=8, duration_s=0.01)
-    queue: BatchQueue[int, int] = BatchQueue(device.start, 8, max_under_way=2)
+    """While one batch is under way, six callers bring 3 items each: two full batches and a rest."""
+    device = Device(batch_size=8, opens=threading.Event())
+    queue: BatchQueue[int, int] = BatchQueue(device.start, 8)
 
     def call(number: int) -> bool:
         items = range(3 * number, 3 * number + 3)
         return queue.run(items) == [item * item for item in items]
 
-    with ThreadPoolExecutor(6) as threads:
-        assert all(threads.map(call, range(200)))
-    assert sum(device.sizes) == 600
-    assert sum(device.sizes) / len(device.sizes) > 4
-    assert device.most_under_way == 2
+    with ThreadPoolExecutor(7) as threads:
+        calls = [threads.submit(call, 0)]
+        _wait_until(lambda: device.num_under_way == 1)
+        calls += [threads.submit(call, number) for number in range(1, 7)]
+        _wait_until(lambda: queue.num_waiting == 18)
+        device.opens.set()
+        assert all(each.result(timeout=30) for each in calls)
+    assert device.sizes == [3, 8, 8, 2]
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.001)
 
 
 def test_nobody_waits_for_a_batch_to_fill() -> None:

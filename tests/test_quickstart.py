@@ -32,7 +32,8 @@ def test_the_quickstart_ends_with_a_summary_a_page_and_a_dataset(newcomer: Newco
     made = newcomer.folder / "runs" / "quickstart"
     assert polars.read_delta(str(made / "tokens")).height == 39
     page = (made / "index.html").read_text(encoding="utf-8")
-    assert page.count('<article class="clip"') == 8
+    # Eight over all videos, and the two worst and best ones where they are not among these.
+    assert 8 <= page.count('<article class="clip"') <= 12
     assert "cityCC0.mpg" in page
     with Image.open(made / "reconstructions.png") as picture:
         assert picture.width > 500
