@@ -194,7 +194,7 @@ def is_said_by(line: str, text: str) -> bool:
 
 def test_the_code_says_the_messages_that_are_explained() -> None:
     texts = source_texts()
-    quoted = [block for block in blocks(TROUBLESHOOTING) if block.language == "text"]
+    quoted = [block for block in blocks(TROUBLESHOOTING) if block.language == "message"]
     assert len(quoted) >= 20
     for block in quoted:
         for line in block.text.strip().splitlines():
@@ -204,7 +204,7 @@ def test_the_code_says_the_messages_that_are_explained() -> None:
 
 
 def test_every_message_has_its_cause_and_its_remedy() -> None:
-    parts = re.split(r"^```text\n.*?^```$", TROUBLESHOOTING.read_text(), flags=re.M | re.DOTALL)
+    parts = re.split(r"^```message\n.*?^```$", TROUBLESHOOTING.read_text(), flags=re.M | re.DOTALL)
     for answer in parts[1:]:
         assert answer.strip().startswith("*Cause:*"), answer
         assert answer.count("*Remedy:*") == 1, answer
