@@ -29,6 +29,11 @@ format: $(VENV)/.dev-installed  ## reformat and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+.PHONY: docs
+docs: $(VENV)/.dev-installed  ## build the documentation site into build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open build/docs/index.html"
+
 .PHONY: lexicon
 lexicon: $(VENV)/.dev-installed  ## rebuild the shipped lexicon and compare (needs wordnet-base)
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[lexicon]'

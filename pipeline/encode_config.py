@@ -51,6 +51,8 @@ class EncodeConfig(StrictConfig):
         batch_invariant: Whether an encoder on a CPU computes each clip alone, so that its ids
             cannot depend on the clips that happen to share its batch. False is faster for small
             clips, without the guarantee, and part of the dataset's lineage as well.
+        compiled: Whether an encoder on a GPU fuses its kernels (torch.compile), which takes about a
+            minute at its start. Part of the dataset's lineage as well.
         psnr_fraction: Share of the clips that are decoded again to store their PSNR (column
             `psnr_db`), in [0, 1]. Which ones depends on their ids alone. Each costs one pass
             through the tokenizer's decoder, about as much as encoding the clip.

@@ -100,6 +100,8 @@ class SweetTokConfig(StrictConfig):
         width: Model width; a multiple of `head_dim`.
         head_dim: Width of one attention head.
         spatial_queries, temporal_queries: Query layouts.
+        encoder, decoder: Their depths, and what the spatial queries read.
+        quantizer: How latents become words, and what keeps all words in use.
         num_spatial_words, num_temporal_words: Codebook sizes that the lexicon must bring.
         word_dim: Dimension of the lexicon's text embeddings.
     """

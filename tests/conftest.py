@@ -10,10 +10,11 @@ import torch
 
 from sweettok import Lexicon, SweetTok
 from tests.job_runs import HeadNode, started_head
+from tests.quickstart_run import newcomer
 from tests.s3_server import endpoint_url
 from tests.tiny_models import random_lexicon, tiny_config
 
-__all__ = ["endpoint_url"]
+__all__ = ["endpoint_url", "newcomer"]
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
