@@ -36,7 +36,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipeline.actors import (
     CommitTarget,
     Encoder,
-    Progress,
     StreamCommitter,
     StreamResult,
     TokenFlow,
@@ -52,6 +51,8 @@ from pipeline.ray_metrics import RayMetrics
 from pipeline.records import Clip, TokenizedClip, UnitEnd, WorkUnit
 from pipeline.resuming import committed_by, unfinished_units
 from pipeline.run_timeline import Moment
+from pipeline.stage_queues import QueueProbe
+from pipeline.stalls import StallWatch
 from pipeline.transport import records_to_table
 from pipeline.unit_parts import split_units
 from pipeline.worker_errors import as_pipeline_error, is_loss, loss
@@ -71,6 +72,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _WATCH_INTERVAL_S = 1.0
+_ANSWER_TIMEOUT_S = 5.0
 MAX_DECODE_BLOCKS = 10_000  # Ray Data plans this many decode tasks without effort
 BATCHES_PER_CALL = 4  # so many full batches for an encoder at one time, where there is enough work
 _LAST_COMMIT_TIMEOUT_S = 300.0
@@ -204,6 +206,7 @@ def _execution_context(block_bytes: int) -> ray.data.DataContext:
     # wait for hundreds of clips, and the task would hold them twice.
     context.target_max_block_size = block_bytes
     context.memory_usage_poll_interval_s = None  # a thread per task, for a figure nobody reads
+    context.custom_execution_callback_classes = [QueueProbe]
     return context
 
 
@@ -226,9 +229,10 @@ def run_on_ray(
         target: The dataset.
 
     Raises:
-        PipelineError: A stage failed for another reason than one video's fault, nothing finished
-            for `engine.no_progress_timeout_s`, too many videos were quarantined, or too much of
-            the cluster was lost. What was finished before is committed.
+        PipelineError: A stage failed for another reason than one video's fault, too many videos
+            were quarantined, or too much of the cluster was lost. What was finished before is
+            committed.
+        StalledError: Nothing finished for `engine.no_progress_timeout_s`; likewise.
     """
     check_room(
         encode.num_actors * encode.num_cpus_per_actor + engine.num_cpus_per_decode_task,
@@ -357,24 +361,23 @@ class _Run:
         )
 
     def _watch(self, committer: Any, result: ray.ObjectRef, num_before: int) -> StreamResult:
-        last, changed_at = Progress(), time.monotonic()
+        watch = StallWatch(self._engine.no_progress_timeout_s)
+        heartbeat: ray.ObjectRef | None = None
         while True:
             ready, _ = ray.wait([result], timeout=_WATCH_INTERVAL_S)
             if ready:
                 return ray.get(result)
-            progress = ray.get(committer.heartbeat.remote())
-            self._progress.note(progress.totals)
-            if progress != last:
-                last, changed_at = progress, time.monotonic()
-            idle_s = time.monotonic() - changed_at
-            if idle_s > self._engine.no_progress_timeout_s:
+            heartbeat = heartbeat or committer.heartbeat.remote()
+            answered, _ = ray.wait([heartbeat], timeout=_ANSWER_TIMEOUT_S)
+            if answered:
+                progress, heartbeat = ray.get(heartbeat), None
+                watch.note(progress)
+                self._progress.note(progress.totals)
+            else:
+                watch.note_silence()
+            if watch.is_stalled:
                 _commit_finished(committer)
-                raise PipelineError(
-                    f"nothing finished for {idle_s:.0f} s (engine.no_progress_timeout_s = "
-                    f"{self._engine.no_progress_timeout_s:g}); {num_before + last.num_units} of "
-                    f"{self._num_units} videos were done. Check that the cluster has the CPUs and "
-                    "GPUs that the config asks for"
-                )
+                raise watch.error(num_before, self._num_units)
 
     def _note(self, result: StreamResult) -> None:
         self._limit = result.limit
