@@ -65,7 +65,7 @@ def _shell(python: Path) -> dict[str, str]:
         # What the runtime environment asks for is there; nothing may come from a network.
         "PIP_NO_INDEX": "1",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "RAY_JOB_STOP_WAIT_TIME_S": "60",
+        "RAY_metrics_report_interval_ms": "2000",  # instead of ten seconds
     }
     environment.pop("PYTHONPATH", None)
     environment.pop("VIRTUAL_ENV", None)

@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.jobs, pytest.mark.ray]
 
 SHIPPED = ("--runtime-env", str(RUNTIME_ENV), "--working-dir", ".")
 WHENCE = "import pipeline, sweettok; print('from', pipeline.__file__, sweettok.__file__)"
-NUM_COPIES = 240
+NUM_COPIES = 160
 
 
 @pytest.fixture(scope="module")
