@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.tokenization import tokenize_corpus
-from tests.browser import Browser, browser
+from tests.browser import Browser, Visit, browser
 from tests.tiny_corpus import BROKEN, CLIPS_PER_GOOD_VIDEO, GOOD, make_corpus, tokenize_config
 
 __all__ = ["browser"]
@@ -60,10 +60,26 @@ def test_all_parts_of_a_runs_page_are_there(browser: Browser, page: Path, width_
         curves = visit.page.locator("polyline")
         assert curves.count() == 4
         assert min(curve.bounding_box()["width"] for curve in curves.all()) > 50
+        names = visit.page.locator("#stages .name")
+        colours = names.evaluate_all("all => all.map((name) => getComputedStyle(name).fill)")
+        assert len(set(colours)) == 3
         assert visit.page.locator("#reasons rect").count() == len(BROKEN)
         assert visit.page.locator("#examples tr").count() == 1 + len(BROKEN)
         assert visit.page.evaluate(OVERFLOW) <= 0
         assert visit.complaints == []
         assert visit.requests == []
         if width_px == 1200 and (target := os.environ.get("SWEETTOK_SCREENSHOT")):
-            visit.page.screenshot(path=target, full_page=True)
+            take_picture(visit, page, target)
+
+
+def take_picture(visit: Visit, page: Path, target: str) -> None:
+    """Keeps the page up to its configuration, without the folder that it happens to lie in."""
+    folder = str(page.parents[3])
+    visit.page.evaluate(
+        "(folder) => { const main = document.body; "
+        "main.innerHTML = main.innerHTML.replaceAll(folder, ''); }",
+        folder,
+    )
+    height = visit.page.locator("#config").bounding_box()["y"]
+    clip = {"x": 0, "y": 0, "width": 1200, "height": height}
+    visit.page.screenshot(path=target, full_page=True, clip=clip)
