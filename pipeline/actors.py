@@ -19,6 +19,7 @@ from pipeline.encode_config import EncodeConfig
 from pipeline.quarantine_limit import QuarantineLimit
 from pipeline.records import Clip, TokenizedClip, UnitEnd
 from pipeline.run_totals import BusyClock, RunObserver, RunTally, RunTotals
+from pipeline.stage_queues import QueueProbe, StageQueue, StageQueues
 from pipeline.storage import StorageConfig
 from pipeline.transport import records_to_table, table_to_records
 
@@ -52,12 +53,14 @@ class Progress:
         num_units: Videos whose fate this stream told.
         num_quarantined: Videos of the whole run that gave no clip.
         totals: What went through this committer in all streams.
+        queues: What waits before each stage, and what is under way.
     """
 
     num_clips: int = 0
     num_units: int = 0
     num_quarantined: int = 0
     totals: RunTotals = field(default_factory=RunTotals, compare=False)
+    queues: StageQueues = field(default_factory=StageQueues, compare=False)
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,7 @@ class StreamCommitter:
             finally:
                 self._lock.release()
         counts = (self._num_clips, self._num_units, self._limit.num_quarantined)
-        return Progress(*counts, self._tell())
+        return Progress(*counts, self._tell(), self._queues())
 
     def _tell(self) -> RunTotals:
         """The counts so far, of which the observer is told as well."""
@@ -200,8 +203,13 @@ class StreamCommitter:
             commits_s = self._tally.note_commits(self._committer.traffic)
             totals = self._tally.totals()
             if self._observer is not None:
-                self._observer.note(totals, commits_s)
+                self._observer.note(totals, commits_s, self._queues())
             return totals
+
+    def _queues(self) -> StageQueues:
+        committer = self._committer
+        waiting = StageQueue(committer.num_waiting_clips, int(committer.is_committing))
+        return replace(QueueProbe.latest, commit=waiting)
 
     def _note_arrival(self, table: pa.Table) -> None:
         began_s = time.monotonic()

@@ -33,7 +33,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.actors import (
     CommitTarget,
-    Progress,
     StreamCommitter,
     StreamResult,
     TokenFlow,
@@ -50,6 +49,7 @@ from pipeline.ray_stages import check_stages_fit, decode_on_ray, tokens_on_ray
 from pipeline.records import Clip, TokenizedClip, UnitEnd, WorkUnit
 from pipeline.resuming import committed_by, unfinished_units
 from pipeline.run_timeline import Moment
+from pipeline.stalls import StallWatch
 from pipeline.worker_errors import as_pipeline_error, is_loss, loss
 
 __all__ = [
@@ -66,6 +66,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _WATCH_INTERVAL_S = 1.0
+_ANSWER_TIMEOUT_S = 5.0
 _LAST_COMMIT_TIMEOUT_S = 300.0
 _RESTART_PAUSE_S = 2.0
 
@@ -156,9 +157,10 @@ def run_on_ray(
         target: The dataset.
 
     Raises:
-        PipelineError: A stage failed for another reason than one video's fault, nothing finished
-            for `engine.no_progress_timeout_s`, too many videos were quarantined, or too much of
-            the cluster was lost. What was finished before is committed.
+        PipelineError: A stage failed for another reason than one video's fault, too many videos
+            were quarantined, or too much of the cluster was lost. What was finished before is
+            committed.
+        StalledError: Nothing finished for `engine.no_progress_timeout_s`; likewise.
     """
     check_stages_fit(decode, encode, engine)
     run = _Run(len(units), decode, encode, engine, target)
@@ -260,24 +262,23 @@ class _Run:
         )
 
     def _watch(self, committer: Any, result: ray.ObjectRef, num_before: int) -> StreamResult:
-        last, changed_at = Progress(), time.monotonic()
+        watch = StallWatch(self._engine.no_progress_timeout_s)
+        heartbeat: ray.ObjectRef | None = None
         while True:
             ready, _ = ray.wait([result], timeout=_WATCH_INTERVAL_S)
             if ready:
                 return ray.get(result)
-            progress = ray.get(committer.heartbeat.remote())
-            self._progress.note(progress.totals)
-            if progress != last:
-                last, changed_at = progress, time.monotonic()
-            idle_s = time.monotonic() - changed_at
-            if idle_s > self._engine.no_progress_timeout_s:
+            heartbeat = heartbeat or committer.heartbeat.remote()
+            answered, _ = ray.wait([heartbeat], timeout=_ANSWER_TIMEOUT_S)
+            if answered:
+                progress, heartbeat = ray.get(heartbeat), None
+                watch.note(progress)
+                self._progress.note(progress.totals)
+            else:
+                watch.note_silence()
+            if watch.is_stalled:
                 _commit_finished(committer)
-                raise PipelineError(
-                    f"nothing finished for {idle_s:.0f} s (engine.no_progress_timeout_s = "
-                    f"{self._engine.no_progress_timeout_s:g}); {num_before + last.num_units} of "
-                    f"{self._num_units} videos were done. Check that the cluster has the CPUs and "
-                    "GPUs that the config asks for"
-                )
+                raise watch.error(num_before, self._num_units)
 
     def _note(self, result: StreamResult) -> None:
         self._limit = result.limit

@@ -36,6 +36,10 @@ class QuarantineLimitError(PipelineError):
     """More videos were quarantined than a setting allows; what is finished is committed."""
 
 
+class StalledError(PipelineError):
+    """A run finished nothing for longer than a setting allows; what is finished is committed."""
+
+
 class TransientError(PipelineError):
     """A failure that a bounded retry may cure: a reset connection, a throttled store."""
 

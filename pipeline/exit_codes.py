@@ -9,6 +9,7 @@ from pipeline.errors import (
     LineageError,
     QuarantineLimitError,
     SourceError,
+    StalledError,
 )
 from sweettok.errors import ConfigError
 
@@ -36,6 +37,7 @@ class ExitCode(IntEnum):
     QUARANTINE = 4, "more videos were quarantined than allowed; what is finished is committed"
     BUSY = 5, "another refresh of the dataset is under way"
     SOURCE = 6, "the source cannot be listed, or is not the one that was meant"
+    STALLED = 7, "nothing finished for too long; what is finished is committed"
     INTERRUPTED = 130, "interrupted (Ctrl-C, SIGTERM); the same command continues"
 
     @classmethod
@@ -50,6 +52,7 @@ _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (QuarantineLimitError, ExitCode.QUARANTINE),
     (DatasetBusyError, ExitCode.BUSY),
     (SourceError, ExitCode.SOURCE),
+    (StalledError, ExitCode.STALLED),
 )
 
 

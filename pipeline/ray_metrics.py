@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ray.util.metrics import Counter, Histogram
+from ray.util.metrics import Counter, Gauge, Histogram
 
 from pipeline.run_totals import RunTotals
+from pipeline.stage_queues import StageQueues
 from sweettok.uri_secrets import redacted
 
 _COUNTERS = {
@@ -47,12 +48,17 @@ class RayMetrics:
         self._quarantined = Counter(
             "sweettok_quarantined", "Videos that gave no clip.", (*tags, "reason")
         )
+        self._waiting = Gauge(
+            "sweettok_queue_depth",
+            "What waits: blocks of videos before decode, of clips before encode; clips to commit.",
+            (*tags, "stage"),
+        )
         self._latency = Histogram(
             "sweettok_commit_latency_seconds", "How long a commit took.", _LATENCIES_S, tags
         )
 
-    def note(self, totals: RunTotals, commits_s: Sequence[float]) -> None:
-        """Publishes what came since the last call."""
+    def note(self, totals: RunTotals, commits_s: Sequence[float], queues: StageQueues) -> None:
+        """Publishes what came since the last call, and what waits now."""
         new, self._published = totals.since(self._published), totals
         for name, (attribute, _) in _COUNTERS.items():
             _add(self._counters[name], getattr(new, attribute), self._tags)
@@ -62,6 +68,9 @@ class RayMetrics:
             _add(self._quarantined, count, self._tags | {"reason": reason})
         for latency_s in commits_s:
             self._latency.observe(latency_s, self._tags)
+        for stage in _STAGES:
+            depth = getattr(queues, stage).num_waiting
+            self._waiting.set(depth, self._tags | {"stage": stage})
 
 
 def _add(counter: Counter, amount: float, tags: dict[str, str]) -> None:

@@ -21,6 +21,7 @@ from pipeline.decode_task import DecodeSpec, decode_units
 from pipeline.encode_config import EncodeConfig
 from pipeline.engine_config import EngineConfig
 from pipeline.records import WorkUnit
+from pipeline.stage_queues import QueueProbe
 from pipeline.transport import records_to_table
 from pipeline.unit_parts import split_units
 
@@ -148,4 +149,5 @@ def _execution_context(block_bytes: int, blocks_ahead: int) -> ray.data.DataCont
     context.target_max_block_size = block_bytes
     context._max_num_blocks_in_streaming_gen_buffer = blocks_ahead
     context.memory_usage_poll_interval_s = None  # a thread per task, for a figure nobody reads
+    context.custom_execution_callback_classes = [QueueProbe]
     return context

@@ -16,6 +16,7 @@ from typing import Protocol
 from pipeline.dataset.assembly import CompletedUnit
 from pipeline.dataset.committer import CommitTraffic
 from pipeline.records import TokenizedClip, UnitEnd
+from pipeline.stage_queues import StageQueues
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,8 @@ class RunTotals:
 class RunObserver(Protocol):
     """Who is told how a run goes, from time to time, in the committer's process."""
 
-    def note(self, totals: RunTotals, commits_s: Sequence[float]) -> None:
-        """Takes the counts so far, and how long each commit since the last call took."""
+    def note(self, totals: RunTotals, commits_s: Sequence[float], queues: StageQueues) -> None:
+        """Takes the counts so far, how long each commit since then took, and what waits now."""
 
 
 class RunTally:

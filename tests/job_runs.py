@@ -35,18 +35,37 @@ class HeadNode:
     environment: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Installation:
+    """Where a head node runs from.
+
+    Attributes:
+        ray: The words that begin a command line of Ray.
+        environment: The environment of its processes; a user's shell if None.
+        folder: Where it is started.
+        options: More of `ray start`.
+    """
+
+    ray: tuple[str, ...] = ()
+    environment: dict[str, str] | None = None
+    folder: Path = REPOSITORY
+    options: tuple[str, ...] = ()
+
+
 @contextmanager
-def started_head(num_cpus: int) -> Iterator[HeadNode]:
+def started_head(num_cpus: int, installation: Installation = Installation()) -> Iterator[HeadNode]:
     """A head node with token authentication, ended through its own command."""
     port, dashboard = free_port(), free_port()
     environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
     process = subprocess.Popen(
-        [ray_command(), "start", "--head", "--block", f"--num-cpus={num_cpus}", f"--port={port}",
+        [*(installation.ray or (ray_command(),)), "start", "--head", "--block",
+         f"--num-cpus={num_cpus}", f"--port={port}",
          "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1",
          f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}",
          f"--dashboard-agent-listen-port={free_port()}",
-         f"--object-store-memory={300 * 2**20}", "--disable-usage-stats"],
-        env=job_environment() | environment,
+         f"--object-store-memory={300 * 2**20}", "--disable-usage-stats", *installation.options],
+        cwd=installation.folder,
+        env=(installation.environment or job_environment()) | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -95,9 +114,18 @@ def start_on_cluster(head: HeadNode, job: str, *arguments: str) -> subprocess.Po
 
 def run_submitted(head: HeadNode, job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`ray job submit --working-dir . -- python jobs/<job>.py …`."""
-    submit = [ray_command(), "job", "submit", "--address", head.dashboard_url]
-    script = ["--working-dir", ".", "--", "python", f"jobs/{job}.py", *arguments]
-    return _run([*submit, *script], job_environment() | head.environment)
+    return submit(head, "--working-dir", ".", "--", "python", f"jobs/{job}.py", *arguments)
+
+
+def submit(head: HeadNode, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`ray job submit …`."""
+    return ray_job(head, "submit", *arguments)
+
+
+def ray_job(head: HeadNode, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`ray job <command> …`, from the repository."""
+    words = [ray_command(), "job", command, "--address", head.dashboard_url, *arguments]
+    return _run(words, job_environment() | head.environment)
 
 
 def job_environment() -> dict[str, str]:

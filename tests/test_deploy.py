@@ -25,7 +25,7 @@ from tests.kuberay_schema import SCHEMAS
 
 DEPLOY = REPOSITORY / "configs" / "deploy"
 KUBERNETES = "1.34"
-MANIFESTS = sorted(path.name for path in DEPLOY.glob("*.yaml"))
+MANIFESTS = sorted(path.name for path in DEPLOY.glob("*.yaml") if path.name != "runtime_env.yaml")
 Values = dict[str, Any]
 
 

@@ -20,6 +20,7 @@ from pipeline.progress import RunProgress
 from pipeline.run_page import RunPage
 from pipeline.run_timeline import MAX_MOMENTS, Moment, RunTimeline
 from pipeline.run_totals import BusyClock, RunTotals
+from pipeline.stage_queues import StageQueue, StageQueues
 from pipeline.tokenization import tokenize_corpus
 from pipeline.tokenize_summary import TokenizeSummary
 from tests.job_runs import REPOSITORY
@@ -227,12 +228,14 @@ def test_prometheus_finds_a_runs_counts_at_a_running_ray(ray_cluster: None) -> N
 
     metrics = ray.remote(RayMetrics).options(num_cpus=0).remote("s3://user:secret@bucket/tokens")
     counts = RunTotals(3, 5, 85, 640, 1000, 500, 1.5, 2.5, 0.25, 1, 2, {"empty": 4})
-    ray.get(metrics.note.remote(counts.since(RunTotals()), [0.25]))
+    queues = StageQueues(StageQueue(7, 1), StageQueue(2, 2), StageQueue(30))
+    ray.get(metrics.note.remote(counts.since(RunTotals()), [0.25], queues))
     later = counts.plus(RunTotals(num_clips=2))
-    ray.get(metrics.note.remote(later, []))
+    ray.get(metrics.note.remote(later, [], queues))
     port = ray.nodes()[0]["MetricsExportPort"]
     deadline_s = time.monotonic() + 90
     while True:
+        ray.get(metrics.note.remote(later, [], queues))  # a depth is forgotten if not told again
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             lines = [line for line in answer.read().decode().splitlines() if "sweettok" in line]
         # Other runs of this Ray have counts of their own.
@@ -253,6 +256,7 @@ def test_prometheus_finds_a_runs_counts_at_a_running_ray(ray_cluster: None) -> N
     assert value("ray_sweettok_stage_seconds_total", stage="encode") == 2.5
     assert value("ray_sweettok_quarantined_total", reason="empty") == 4
     assert value("ray_sweettok_commit_latency_seconds_count") == 1
+    assert value("ray_sweettok_queue_depth", stage="encode") == 2
 
 
 def test_the_dashboard_is_one_that_grafana_loads() -> None:
@@ -277,5 +281,5 @@ def test_the_dashboard_is_one_that_grafana_loads() -> None:
         assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
         for target in panel["targets"]:
             assert target["expr"].count("(") == target["expr"].count(")")
-            assert "$dataset" in target["expr"]
-            assert "ray_sweettok_" in target["expr"]
+            ours = "ray_sweettok_" in target["expr"] and "$dataset" in target["expr"]
+            assert ours or "ray_node_gpus_" in target["expr"]

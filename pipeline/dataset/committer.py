@@ -135,11 +135,22 @@ class Committer:
         self._summary = CommitSummary()
         self.traffic = CommitTraffic()
         self._num_attempts = 0
+        self._is_committing = False
 
     @property
     def summary(self) -> CommitSummary:
         """What has been committed so far."""
         return self._summary
+
+    @property
+    def num_waiting_clips(self) -> int:
+        """Clips of complete units that no commit has made visible yet."""
+        return self._waiting_clips
+
+    @property
+    def is_committing(self) -> bool:
+        """Whether a commit is under way, for whoever looks on from another thread."""
+        return self._is_committing
 
     def add(self, record: TokenizedClip | UnitEnd) -> CompletedUnit | None:
         """Takes one record; commits when the config says that it is time.
@@ -173,11 +184,15 @@ class Committer:
             DatasetError: The store refuses, or other writers won every attempt.
         """
         began_s, num_before = time.monotonic(), self._num_attempts
-        self._flush()
-        is_empty = not self._written and not self._quarantined
         steps = (self._commit_clips, self._commit_quarantine)
-        for step in steps:
-            on_newest_state(self._dataset, step, self._config.attempts)
+        self._is_committing = True
+        try:
+            self._flush()
+            is_empty = not self._written and not self._quarantined
+            for step in steps:
+                on_newest_state(self._dataset, step, self._config.attempts)
+        finally:
+            self._is_committing = False
         self._last_commit_s = time.monotonic()
         if not is_empty:
             self.traffic.commits_s.append(self._last_commit_s - began_s)

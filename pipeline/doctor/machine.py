@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import resource
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import psutil
 import torch
@@ -23,7 +25,7 @@ _INSTALL = "install them with `pip install -e . -c constraints.txt`"
 
 def look_at_packages() -> Iterator[Finding]:
     """Whether every package that this one requires is there, in a version that fits."""
-    requirements = [Requirement(text) for text in importlib.metadata.requires(_DISTRIBUTION) or ()]
+    requirements = [Requirement(text) for text in _requirements()]
     needed = [it for it in requirements if it.marker is None or it.marker.evaluate({"extra": ""})]
     faults = [fault for fault in map(_fault_of, needed) if fault]
     if faults:
@@ -31,6 +33,15 @@ def look_at_packages() -> Iterator[Finding]:
         return
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _SHOWN)
     yield ok("packages", f"Python {platform.python_version()}, {versions}")
+
+
+def _requirements() -> Sequence[str]:
+    try:
+        return importlib.metadata.requires(_DISTRIBUTION) or ()
+    except importlib.metadata.PackageNotFoundError:  # a job that runs from an uploaded folder
+        project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+        dependencies: list[str] = project["project"]["dependencies"]
+        return dependencies
 
 
 def _fault_of(requirement: Requirement) -> str | None:
