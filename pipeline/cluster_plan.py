@@ -121,11 +121,7 @@ class ClusterPlan:
                 "encode.num_gpus_per_actor": 1,
                 "encode.num_cpus_per_actor": max(0.1, math.ceil(busy_cores * 10) / 10),
             }
-        share = self.costs.encode_core_s / self.costs.core_s
-        num_actors = max(1, round(self.num_cpus * share))
-        # Less than a core each where one encoder would have more than its share of them.
-        num_cpus = min(1.0, max(0.1, round(self.num_cpus * share / num_actors, 1)))
-        return {"encode.num_actors": num_actors, "encode.num_cpus_per_actor": num_cpus}
+        return {"encode.in_decode_tasks": True}
 
 
 def plan_cluster(costs: StageCosts, nodes: Sequence[NodeShape]) -> ClusterPlan:

@@ -126,7 +126,8 @@ class PlanReport:
         ]
 
     def _settings(self) -> list[str]:
-        values = " ".join(f"--set {key}={value:g}" for key, value in self.plan.settings().items())
+        settings = self.plan.settings().items()
+        values = " ".join(f"--set {key}={json.dumps(value)}" for key, value in settings)
         return [f"settings: {values}"]
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, Self
 
 import pydantic
 
+from pipeline.errors import PipelineError
 from pipeline.records import Clip, TokenizedClip
 from sweettok.strict_config import StrictConfig
 
@@ -37,6 +38,9 @@ class EncodeConfig(StrictConfig):
 
     Attributes:
         batch_size: Clips per forward pass.
+        in_decode_tasks: Whether each process that decodes encodes its own clips, so that pixels
+            never leave it; encoders of their own, `num_actors` and `num_cpus_per_actor` then do not
+            exist. Only on CPUs, where null means true.
         num_actors: Encoder processes of the whole run; with GPUs, one per GPU share.
         num_cpus_per_actor: CPU cores (and torch threads) of each encoder.
         num_gpus_per_actor: GPU share of each encoder, at most one GPU; 0 encodes on the CPU, null
@@ -55,6 +59,7 @@ class EncodeConfig(StrictConfig):
     """
 
     batch_size: int = pydantic.Field(default=8, ge=1)
+    in_decode_tasks: bool | None = None
     num_actors: int = pydantic.Field(default=1, ge=1)
     num_cpus_per_actor: float = pydantic.Field(default=1, gt=0)
     num_gpus_per_actor: float | None = pydantic.Field(default=None, ge=0, le=1)
@@ -74,6 +79,19 @@ class EncodeConfig(StrictConfig):
         if self.num_gpus_per_actor is None:
             return 1.0 if has_gpu else 0.0
         return self.num_gpus_per_actor
+
+    def is_beside_decoding(self, num_gpus: float) -> bool:
+        """Whether the processes that decode encode as well, given each encoder's GPU share.
+
+        Raises:
+            PipelineError: They should, but encoders use a GPU.
+        """
+        if num_gpus and self.in_decode_tasks:
+            raise PipelineError(
+                "encode.in_decode_tasks is true, but encoders use a GPU, which decode tasks on any "
+                "node feed; leave it out, or set encode.num_gpus_per_actor to 0"
+            )
+        return not num_gpus and self.in_decode_tasks is not False
 
     def num_concurrent_calls(self, *, use_gpu: bool) -> int:
         """How many threads should call an encoder's `process` at one time.

@@ -1,10 +1,11 @@
 """Runs the stages over a list of work units: on Ray Data, or in this process.
 
-    units ─► decode tasks (CPU, any node) ─► encoder actors (GPU where there is one) ─► committer
+    units ─► decode tasks (CPU, any node) ─► encoder actors (GPU) ─► committer
+    units ─► actors that decode and encode (where no GPU is) ─► committer
 
 Both engines call the same stage classes and feed the same committer. On Ray, pixels go from decode
-tasks to encoders through the object store, token ids from encoders to one committer actor; neither
-passes through the driver, which only watches.
+tasks to encoders through the object store, or stay in their process; token ids go to one committer
+actor. Neither passes through the driver, which only watches.
 
 What happens when something dies (what was committed is never touched by any of it):
 
@@ -20,42 +21,36 @@ What happens when something dies (what was committed is never touched by any of 
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, TypeAlias
 
-import pydantic
 import ray
-import ray.data
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.actors import (
     CommitTarget,
-    Encoder,
     Progress,
     StreamCommitter,
     StreamResult,
     TokenFlow,
 )
-from pipeline.cluster import check_own_node, check_room, has_gpu
+from pipeline.cluster import check_own_node
 from pipeline.dataset import CommitSummary, Committer
-from pipeline.decode_task import DecodeSpec, UnitDecoder, decode_units
+from pipeline.decode_task import DecodeSpec, UnitDecoder
 from pipeline.encode_config import ClipEncoder, EncodeConfig
+from pipeline.engine_config import EngineConfig
 from pipeline.errors import PipelineError
 from pipeline.progress import PROGRESS_INTERVAL_S, RunProgress
-from pipeline.quarantine_limit import QuarantineLimit
 from pipeline.ray_metrics import RayMetrics
+from pipeline.ray_stages import check_stages_fit, decode_on_ray, tokens_on_ray
 from pipeline.records import Clip, TokenizedClip, UnitEnd, WorkUnit
 from pipeline.resuming import committed_by, unfinished_units
 from pipeline.run_timeline import Moment
-from pipeline.transport import records_to_table
-from pipeline.unit_parts import split_units
 from pipeline.worker_errors import as_pipeline_error, is_loss, loss
-from sweettok.strict_config import StrictConfig
 
 __all__ = [
     "PROGRESS_INTERVAL_S",
@@ -71,41 +66,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _WATCH_INTERVAL_S = 1.0
-MAX_DECODE_BLOCKS = 10_000  # Ray Data plans this many decode tasks without effort
-BATCHES_PER_CALL = 4  # so many full batches for an encoder at one time, where there is enough work
 _LAST_COMMIT_TIMEOUT_S = 300.0
 _RESTART_PAUSE_S = 2.0
-
-
-class EngineConfig(StrictConfig):
-    """How the work is spread over the cluster, and when a run gives up.
-
-    Attributes:
-        units_per_wave: Videos per execution of Ray Data: so many are in the driver's memory at one
-            time, about 1 kB each. Between waves the encoders start again.
-        num_decode_tasks: Decode tasks at one time; null lets Ray Data use the free cores.
-        num_cpus_per_decode_task: CPU cores that one decode task reserves.
-        memory_bytes_per_decode_task: Memory that one decode task reserves, in bytes.
-        no_progress_timeout_s: A run that finishes nothing for so long is stopped with an error.
-        max_restarts: How often in a row, without one more finished video, a run that lost its
-            committer goes on by itself from the last commit.
-        max_quarantine_fraction: A run is stopped once more than this share of its finished videos
-            is quarantined, in [0, 1]; null never stops it.
-        min_units_for_fraction: The share counts once so many videos are finished.
-    """
-
-    units_per_wave: int = pydantic.Field(default=200_000, ge=1)
-    num_decode_tasks: int | None = pydantic.Field(default=None, ge=1)
-    num_cpus_per_decode_task: float = pydantic.Field(default=1, gt=0)
-    memory_bytes_per_decode_task: int = pydantic.Field(default=512 * 2**20, ge=1)
-    no_progress_timeout_s: float = pydantic.Field(default=1800, gt=0)
-    max_restarts: int = pydantic.Field(default=3, ge=0)
-    max_quarantine_fraction: float | None = pydantic.Field(default=0.5, ge=0, le=1)
-    min_units_for_fraction: int = pydantic.Field(default=1000, ge=1)
-
-    def quarantine_limit(self) -> QuarantineLimit:
-        """A fresh count against the limit."""
-        return QuarantineLimit(self.max_quarantine_fraction, self.min_units_for_fraction)
 
 
 @dataclass(frozen=True)
@@ -175,38 +137,6 @@ def _encode_stream(
     yield from encode.process(batch)
 
 
-def decode_on_ray(
-    units: Sequence[WorkUnit], decode: DecodeSpec, engine: EngineConfig
-) -> ray.data.Dataset:
-    """A lazy Ray dataset of clip and unit-end messages (see pipeline/transport.py)."""
-    # Dealt out like cards: the parts of a long video go to different tasks.
-    num_blocks = min(len(units), MAX_DECODE_BLOCKS)
-    tables = [records_to_table(units[first::num_blocks]) for first in range(num_blocks)]
-    with ray.data.DataContext.current(_execution_context(decode.block_bytes)):
-        # `from_arrow` would start a task, and first a worker, for every table to count its rows.
-        return ray.data.from_blocks(tables).map_batches(
-            functools.partial(decode_units, decode),
-            batch_format="pyarrow",
-            batch_size=1,
-            num_cpus=engine.num_cpus_per_decode_task,
-            num_gpus=decode.settings.decode.num_gpus or None,
-            # Encoders reserve none: Ray Data fuses stages of equal demands, and decoding would
-            # then happen inside the encoder's process, one after the other.
-            memory=engine.memory_bytes_per_decode_task,
-            compute=ray.data.TaskPoolStrategy(size=engine.num_decode_tasks),
-        )
-
-
-def _execution_context(block_bytes: int) -> ray.data.DataContext:
-    """How Ray Data executes a run; what the caller's process has set otherwise stays."""
-    context = ray.data.DataContext.get_current().copy()
-    # What a decode task yields is a block at once. Ray Data would gather 128 MiB: encoders would
-    # wait for hundreds of clips, and the task would hold them twice.
-    context.target_max_block_size = block_bytes
-    context.memory_usage_poll_interval_s = None  # a thread per task, for a figure nobody reads
-    return context
-
-
 def run_on_ray(
     units: Units,
     decode: DecodeSpec,
@@ -230,15 +160,7 @@ def run_on_ray(
             for `engine.no_progress_timeout_s`, too many videos were quarantined, or too much of
             the cluster was lost. What was finished before is committed.
     """
-    check_room(
-        encode.num_actors * encode.num_cpus_per_actor + engine.num_cpus_per_decode_task,
-        "lower encode.num_actors or encode.num_cpus_per_actor (fractions are fine)",
-    )
-    check_room(
-        encode.num_actors * encode.num_gpus(has_gpu=has_gpu()) + decode.settings.decode.num_gpus,
-        "lower encode.num_actors or encode.num_gpus_per_actor (fractions leave room to decode)",
-        resource="GPU",
-    )
+    check_stages_fit(decode, encode, engine)
     run = _Run(len(units), decode, encode, engine, target)
     try:
         for start in range(0, len(units), engine.units_per_wave):
@@ -314,31 +236,12 @@ class _Run:
         """Runs one wave in a Ray Data execution of its own."""
         committer = self._committer = self._committer or self._start_committer()
         try:
-            return self._watch(committer, committer.consume.remote(self._tokens(wave)), num_before)
+            tokens = tokens_on_ray(wave, self._decode, self._encode, self._engine, self._target)
+            return self._watch(committer, committer.consume.remote(tokens), num_before)
         except (KeyboardInterrupt, SystemExit):
             logger.info("stopping: what is finished is committed first; once more stops at once")
             _commit_finished(committer)
             raise
-
-    def _tokens(self, wave: list[WorkUnit]) -> ray.data.Dataset:
-        """The lazy Ray dataset of token and unit-end messages."""
-        config = self._encode
-        num_gpus = config.num_gpus(has_gpu=has_gpu())
-        num_calls = config.num_concurrent_calls(use_gpu=num_gpus > 0)
-        parts = split_units(wave, self._decode.settings.decode.part_bytes)
-        return decode_on_ray(parts, self._decode, self._engine).map_batches(
-            Encoder,
-            fn_constructor_args=(self._target, config, num_gpus > 0),
-            batch_format="pyarrow",
-            batch_size=BATCHES_PER_CALL * config.batch_size,
-            num_cpus=config.num_cpus_per_actor,
-            num_gpus=num_gpus,
-            compute=ray.data.ActorPoolStrategy(
-                size=config.num_actors,
-                max_concurrent_calls_per_actor=num_calls,
-                enable_true_multi_threading=num_calls > 1,
-            ),
-        )
 
     def _start_committer(self) -> Any:
         # Never restarted by Ray: its state is what the stream brought, and only the dataset knows

@@ -81,7 +81,9 @@ def test_all_sides_do_the_same_work_and_the_figures_add_up(
         assert each.startup_s > 0
         assert sum(each.peak_bytes_by_kind.values()) == each.peak_pss_bytes > 0
     ours = figures["pipeline"]
-    assert {"decode tasks", "encoders", "committer"} <= ours.cpu_s_per_clip_by_kind.keys()
+    assert ours.takes_turns == (not ours.num_gpus)
+    stages = {"decoding and encoding"} if ours.takes_turns else {"decode tasks", "encoders"}
+    assert stages | {"committer"} <= ours.cpu_s_per_clip_by_kind.keys()
     assert {"decoding child", "Ray's services"} <= ours.process_peak_bytes.keys()
     assert 0 < ours.encode_busy <= 1
     assert 0 < ours.commit_busy <= 1
@@ -276,6 +278,28 @@ def test_steady_state_leaves_out_what_was_done_before_it() -> None:
     assert figures.steady_share == pytest.approx(num_clips / 20)
     decoded = dataclasses.replace(figures, steady_share=0.1)
     assert decoded.verdict == "too short to tell"  # nearly all was done while encoders loaded
+
+
+def test_stages_that_take_turns_count_once() -> None:
+    """20 clips in 10 s: the process decodes with its child for 6 s of them and encodes for 3 s."""
+    moments = list(np.arange(0.0, 13.0))
+    worker = ProcessRecord(2, 1, "decoding encoder", moments, list(np.arange(0.0, 13.0) * 0.5))
+    child = ProcessRecord(3, 2, "decoding child", moments, list(np.arange(0.0, 13.0) * 0.25))
+    turns = tuple(np.arange(2.5, 12.5, 0.5))
+    decode = WorkLog("decode", 2, 1.0, turns, (0.3,) * 20, (1,) * 20)
+    encode = WorkLog("encode", 2, 2.0, tuple(np.arange(3.5, 13.5, 2.0)), (0.6,) * 5, (4,) * 5)
+    outcome = Outcome(20, 0.0, 0.0, 12.0, 12.5)
+    run = SideRun("pipeline", -2.0, outcome, TreeRecord([worker, child]), (decode, encode))
+    figures = side_figures(run)
+    assert figures.takes_turns
+    kinds = figures.cpu_s_per_clip_by_kind
+    assert kinds == {"decoding and encoding": pytest.approx(0.75 * 9.5 / 19)}
+    assert figures.clips_per_s == pytest.approx(20 / 10)
+    assert figures.decode_busy == pytest.approx(0.6)
+    assert figures.encode_busy == pytest.approx(0.3)
+    assert figures.verdict == "decode-bound"  # 90% busy, and most of it with decoding
+    idle = dataclasses.replace(figures, decode_busy=0.4)
+    assert idle.verdict == "overhead-bound"
 
 
 def test_a_gpu_counts_as_busy_by_its_own_clock() -> None:

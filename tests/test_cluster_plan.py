@@ -54,9 +54,7 @@ def test_without_a_gpu_cores_are_shared_and_never_lopsided() -> None:
     assert plan.clips_per_s == pytest.approx(400)
     assert plan.warning() is None
     assert math.isnan(CPU_COSTS.cores_per_gpu)
-    assert plan.settings() == {"encode.num_actors": 4, "encode.num_cpus_per_actor": 1.0}
-    two_cores = plan_cluster(CPU_COSTS, [NodeShape(num_cpus=2)])
-    assert two_cores.settings() == {"encode.num_actors": 1, "encode.num_cpus_per_actor": 0.5}
+    assert plan.settings() == {"encode.in_decode_tasks": True}
 
 
 @given(

@@ -112,12 +112,15 @@ def test_workers_batches_waves_and_parts_do_not_change_the_tokens(
 ) -> None:
     alone = tokenize_config(corpus, tokenizer_directory, tmp_path / "alone")
     expected = token_rows(tokenize_in_process(alone, batch_size=1).uri)
-    for num_workers, batch_size, part_bytes in ((1, 1, None), (2, 4, 2000), (4, 16, None)):
+    for number, (num_workers, batch_size, part_bytes, is_together) in enumerate(
+        ((1, 1, None, False), (2, 4, 2000, True), (2, 4, 2000, False), (4, 16, None, True))
+    ):
         config = tokenize_config(
             corpus,
             tokenizer_directory,
-            tmp_path / str(num_workers),
+            tmp_path / str(number),
             encode={
+                "in_decode_tasks": is_together,
                 "batch_size": batch_size, "num_actors": num_workers, "num_cpus_per_actor": 0.25
             },
             decode={"part_bytes": part_bytes},

@@ -114,12 +114,29 @@ def plan_time(nodes: NodeShape, **changes: object) -> tuple[float, str, float]:
 
 def test_the_scarcest_of_decode_tasks_encoders_and_cores_decides() -> None:
     # 300 s of decoding, 200 s of encoding.
-    assert plan_time(NodeShape(num_cpus=3)) == (pytest.approx(200), "encoding", 0)
-    encoders = {"num_actors": 2}
-    assert plan_time(NodeShape(num_cpus=3), encode=encoders)[:2] == (300, "decoding")
-    fractions = {"encode": {"num_cpus_per_actor": 0.5}, "engine": {"num_cpus_per_decode_task": 0.5}}
+    encoders: dict[str, object] = {"in_decode_tasks": False}
+    assert plan_time(NodeShape(num_cpus=3), encode=encoders) == (
+        pytest.approx(200),
+        "encoding",
+        0,
+    )
+    two = encoders | {"num_actors": 2}
+    assert plan_time(NodeShape(num_cpus=3), encode=two)[:2] == (300, "decoding")
+    fractions = {
+        "encode": encoders | {"num_cpus_per_actor": 0.5},
+        "engine": {"num_cpus_per_decode_task": 0.5},
+    }
     seconds, limit, _ = plan_time(NodeShape(num_cpus=2), **fractions)
     assert (seconds, limit) == (pytest.approx(500 / 1.6), "the cores")
+
+
+def test_processes_that_decode_and_encode_share_all_the_work() -> None:
+    few = {"engine": {"num_decode_tasks": 2}}
+    assert plan_time(NodeShape(num_cpus=8), **few) == (250, "decoding and encoding", 0)
+    seconds, limit, _ = plan_time(NodeShape(num_cpus=8))
+    assert (seconds, limit) == (pytest.approx(500 / 7.6), "the cores")
+    with pytest.raises(PipelineError, match="takes 3 CPUs, and there are 2"):
+        plan_time(NodeShape(num_cpus=2), engine={"num_cpus_per_decode_task": 3})
 
 
 def test_gpus_encode_where_there_are_any_and_count_as_long_as_the_run_takes() -> None:
@@ -131,7 +148,7 @@ def test_gpus_encode_where_there_are_any_and_count_as_long_as_the_run_takes() ->
 
 def test_encoders_that_leave_no_room_to_decode_are_refused() -> None:
     with pytest.raises(PipelineError, match="leave 0 of 2 for decoding"):
-        plan_time(NodeShape(num_cpus=2), encode={"num_actors": 2})
+        plan_time(NodeShape(num_cpus=2), encode={"num_actors": 2, "in_decode_tasks": False})
 
 
 def test_an_estimate_of_a_corpus_looked_at_whole_is_what_a_run_does(

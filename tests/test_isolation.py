@@ -246,10 +246,9 @@ def test_a_child_that_cannot_start_stops_the_job(
 ) -> None:
     """That is nobody's file's fault: not one of a million files may be quarantined for it."""
     monkeypatch.setattr(sys, "executable", interpreter)
-    stage = make_stage()
     unit = WorkUnit("video", canonical_uri(video), "fingerprint", 1)
     with pytest.raises(PipelineError, match="decoding process cannot start") as caught:
-        list(stage.process(unit))
+        list(make_stage().process(unit))
     assert not isinstance(caught.value, RecordError)
 
 

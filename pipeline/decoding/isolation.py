@@ -51,6 +51,14 @@ class IsolatedCutter:
         """Process id of the running child; None before the first file and after a kill."""
         return self._child.process.pid if self._child else None
 
+    def start(self) -> None:
+        """Starts the child ahead of the first file, without waiting until it is ready.
+
+        Raises:
+            PipelineError: The child cannot be started at all.
+        """
+        self._started_child()
+
     def cut(
         self,
         decoder_name: DecoderName,
@@ -64,9 +72,10 @@ class IsolatedCutter:
             RecordError: Also DEADLINE_EXCEEDED and DECODER_CRASH.
             PipelineError: The child cannot be started at all.
         """
-        child = self._child = self._child or _Child(self._settings)
+        child = self._started_child()
         is_finished = False
         try:
+            child.await_ready()
             child.send(
                 {
                     "kind": "cut",
@@ -89,6 +98,10 @@ class IsolatedCutter:
             # Anything but an orderly end leaves a child in the middle of a file.
             if not is_finished:
                 self.close()
+
+    def _started_child(self) -> _Child:
+        self._child = self._child or _Child(self._settings)
+        return self._child
 
     def close(self) -> None:
         """Ends the child; safe to call twice. A later `cut` starts a fresh one."""
@@ -119,9 +132,12 @@ class _Child:
         # Runs when the child is forgotten and when this interpreter ends.
         self.kill = weakref.finalize(self, _end, self.process, self._connection)
         limit_memory(self.process.pid, settings.decode)
-        self._await_ready()
+        self._is_ready = False
 
-    def _await_ready(self) -> None:
+    def await_ready(self) -> None:
+        """Waits, the first time, until the child has loaded what it needs."""
+        if self._is_ready:
+            return
         try:
             self.send({"kind": "settings", **messages.settings_to_message(self._settings)})
             answer = self.receive(_START_TIMEOUT_S)
@@ -135,6 +151,7 @@ class _Child:
         if answer["kind"] == "refusal":
             self.kill()
             raise PipelineError(answer["message"])
+        self._is_ready = True
 
     def send(self, message: messages.Message) -> None:
         try:

@@ -42,9 +42,16 @@ class DecodeStage:
         self._cutter: FileCutter | None = None
 
     def setup(self) -> None:
-        """Prepares the decoder; the child process itself starts with the first unit."""
-        is_isolated = self.settings.decode.isolation == "process"
-        self._cutter = (IsolatedCutter if is_isolated else InProcessCutter)(self.settings)
+        """Prepares the decoder; a child process loads while the caller prepares other things.
+
+        Raises:
+            PipelineError: A decoder that is named cannot be loaded here, or no child be started.
+        """
+        if self.settings.decode.isolation == "none":
+            self._cutter = InProcessCutter(self.settings)
+            return
+        cutter = self._cutter = IsolatedCutter(self.settings)
+        cutter.start()
 
     def process(self, unit: WorkUnit) -> Iterator[Clip | UnitEnd]:
         """Yields the clips of `unit`, then its end; a part of a video may have no clip.

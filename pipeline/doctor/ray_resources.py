@@ -16,12 +16,15 @@ def look_at_cluster(
     """Connects as a run does, and compares what is there with what it needs at one time."""
     connect(cluster)
     there = resources()
+    num_gpus = encode.num_gpus(has_gpu=there.get("GPU", 0) > 0)
+    is_together = encode.is_beside_decoding(num_gpus)
+    encoder_cpus = 0 if is_together else encode.num_actors * encode.num_cpus_per_actor
     needed = {
-        "CPU": encode.num_actors * encode.num_cpus_per_actor + engine.num_cpus_per_decode_task,
-        "GPU": encode.num_actors * encode.num_gpus(has_gpu=there.get("GPU", 0) > 0),
+        "CPU": encoder_cpus + engine.num_cpus_per_decode_task,
+        "GPU": encode.num_actors * num_gpus,
     }
     remedies = {
-        "CPU": "lower encode.num_actors or encode.num_cpus_per_actor, or add nodes",
+        "CPU": "lower engine.num_cpus_per_decode_task or what encoders reserve, or add nodes",
         "GPU": "lower encode.num_actors, share GPUs (encode.num_gpus_per_actor=0.5) or add nodes",
     }
     for name, number in needed.items():

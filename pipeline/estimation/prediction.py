@@ -76,11 +76,18 @@ class Stages:
         """Cores that decode at one time.
 
         Raises:
-            PipelineError: The encoders leave room for none.
+            PipelineError: The encoders leave room for none, or there is none at all.
         """
         per_task = self.engine.num_cpus_per_decode_task
-        left = cluster.num_slots - self.encode.num_actors * self.encode.num_cpus_per_actor
+        is_together = self.is_together(cluster)
+        encoders = 0 if is_together else self.encode.num_actors * self.encode.num_cpus_per_actor
+        left = cluster.num_slots - encoders
         num_tasks = math.floor(left / per_task + 1e-9)
+        if num_tasks < 1 and is_together:
+            raise PipelineError(
+                f"a decode task takes {per_task:g} CPUs, and there are {cluster.num_slots:g}; "
+                "lower engine.num_cpus_per_decode_task (fractions are fine)"
+            )
         if num_tasks < 1:
             raise PipelineError(
                 f"{self.encode.num_actors} encoders of {self.encode.num_cpus_per_actor:g} CPUs "
@@ -90,6 +97,11 @@ class Stages:
             )
         limit = self.engine.num_decode_tasks or num_tasks
         return min(num_tasks, limit, self.num_units) * self.decode.num_threads
+
+    def is_together(self, cluster: Cluster) -> bool:
+        """Whether the processes that decode encode as well."""
+        share = self.encode.num_gpus(has_gpu=cluster.num_gpus > 0)
+        return self.encode.is_beside_decoding(share)
 
     def encoding_cores(self) -> float:
         """Cores that compute at one time in encoders without a GPU."""
@@ -141,14 +153,13 @@ def predict(
     error = math.hypot(decode_core_s.standard_error, after.standard_error)
     core_s = Estimated(decode_core_s.value + after.value, error, _degrees(decode_core_s, after))
     free_cores = max(cluster.num_cores - ENGINE_CORES, 0.5 * cluster.num_cores)
-    bounds = {
-        "decoding": decode_core_s.times(1 / stages.decoding_cores(cluster)),
-        "the cores": core_s.times(1 / free_cores),
-        "encoding": num_clips.times(
-            encoding.gpu_s / gpus if gpus else encoding.core_s / stages.encoding_cores(),
-            encoding.relative_error,
-        ),
-    }
+    bounds = {"the cores": core_s.times(1 / free_cores)}
+    if stages.is_together(cluster):
+        bounds["decoding and encoding"] = core_s.times(1 / stages.decoding_cores(cluster))
+    else:
+        per_clip_s = encoding.gpu_s / gpus if gpus else encoding.core_s / stages.encoding_cores()
+        bounds["decoding"] = decode_core_s.times(1 / stages.decoding_cores(cluster))
+        bounds["encoding"] = num_clips.times(per_clip_s, encoding.relative_error)
     limit = max(bounds, key=lambda name: bounds[name].value)
     return Duration(bounds[limit], limit, gpus)
 

@@ -45,6 +45,7 @@ class SideFigures:
         total_cpu_s: Processor seconds of the whole run, start-up and services included.
         decode_busy, encode_busy, commit_busy: Shares of the steady state in which the stage's
             processes worked, in [0, 1]; they waited in the rest. NaN where there is none.
+        takes_turns: Whether the same processes decoded and encoded: the shares are parts of one.
         cores_busy: Share of the machine's cores that the side used in steady state.
         num_gpus: GPUs that encoded; 0 if CPUs did.
         num_processes: Processes of one stage that ran side by side, where that was all.
@@ -77,6 +78,7 @@ class SideFigures:
     decode_busy: float = math.nan
     encode_busy: float = math.nan
     commit_busy: float = math.nan
+    takes_turns: bool = False
     cores_busy: float = math.nan
     num_gpus: float = 0.0
     num_processes: int = 1
@@ -106,9 +108,13 @@ class SideFigures:
             "commit-bound": self.commit_busy,
         }
         known = {name: share for name, share in shares.items() if not math.isnan(share)}
-        if not known or max(known.values()) < BUSY_SHARE:
+        if not known:
             return "overhead-bound"
-        return max(known, key=known.__getitem__)
+        busiest = max(known, key=known.__getitem__)
+        busy = known[busiest]
+        if self.takes_turns and busiest != "commit-bound":
+            busy = self.decode_busy + self.encode_busy
+        return busiest if busy >= BUSY_SHARE else "overhead-bound"
 
 
 def side_figures(run: SideRun) -> SideFigures:
@@ -138,6 +144,7 @@ def side_figures(run: SideRun) -> SideFigures:
         commit_busy=(
             min(1.0, outcome.commit_busy_s / duration_s) if outcome.commit_busy_s else math.nan
         ),
+        takes_turns=steady.takes_turns,
         cores_busy=used_s / duration_s / (os.cpu_count() or 1),
         num_gpus=outcome.num_gpus,
         num_processes=outcome.num_processes,
@@ -165,6 +172,8 @@ class _Steady:
         self._decode = [log for log in run.logs if log.stage == "decode" and log.total_clips]
         self._encode = [log for log in run.logs if log.stage == "encode" and log.total_clips]
         self._is_on_ray = run.side in ("pipeline", *TEXTBOOKS)
+        encoding = {log.pid for log in self._encode}
+        self.takes_turns = bool(encoding) and encoding <= {log.pid for log in self._decode}
         encoders_ready_s = [log.ready_s for log in self._encode]
         self.first_s = max([run.outcome.ready_s, *encoders_ready_s])
         self.last_s = run.outcome.last_s
@@ -176,16 +185,24 @@ class _Steady:
     def num_clips(self) -> float:
         """Clips of work that was done in it.
 
-        A clip that was decoded before the encoders were there counts for the part of the work that
+        A clip that was decoded before all encoders were there counts for the part of the work that
         was left to do.
         """
         num_clips = self._run.outcome.num_clips
         if self._run.side != "pipeline":
             return num_clips
-        decoded_before = sum(log.clips_before(self.first_s) for log in self._decode)
-        decode_s, encode_s = self._decode_cost_s(), self._encode_cost_s()
-        share = decode_s / (decode_s + encode_s) if decode_s + encode_s else 0.0
-        return num_clips - share * decoded_before
+        decoded = sum(log.clips_before(self.first_s) for log in self._decode)
+        encoded = sum(log.clips_before(self.first_s) for log in self._encode)
+        share = self._decode_share()
+        return num_clips - share * decoded - (1 - share) * encoded
+
+    def _decode_share(self) -> float:
+        """The part of a clip's cost that is decoding, in [0, 1]."""
+        if self.takes_turns:  # processor time cannot be told apart within a process, turns can
+            decode_s, encode_s = self.busy_share("decode"), self.busy_share("encode")
+        else:
+            decode_s, encode_s = self._decode_cost_s(), self._encode_cost_s()
+        return decode_s / (decode_s + encode_s) if decode_s + encode_s else 0.0
 
     def busy_share(self, stage: str) -> float:
         """How much of the time the processes of a stage worked; NaN if nobody noted it.
@@ -218,8 +235,9 @@ class _Steady:
         if self._decode:
             families = [self._run.tree.family(log.pid) for log in self._decode]
             accounted |= {record.pid for family in families for record in family}
-            costs["decode tasks"] = self._decode_cost_s()
-        if self._encode:
+            kind = "decoding and encoding" if self.takes_turns else "decode tasks"
+            costs[kind] = self._decode_cost_s()
+        if self._encode and not self.takes_turns:
             accounted |= {log.pid for log in self._encode}
             costs["encoders"] = self._encode_cost_s()
         for record in self._run.tree.processes:

@@ -29,6 +29,7 @@ _KINDS = (
     ("pipeline.decoding.child", "decoding child"),
     ("multiprocessing.spawn", "helper process"),
     ("StreamCommitter", "committer"),
+    ("DecodingEncoder", "decoding encoder"),
     ("Encoder", "encoder"),
     ("decode_units", "decode task"),
     ("ReadVideo", "read task"),
