@@ -3,13 +3,11 @@
 Every path that the documentation's commands name is relative, so they are redirected by running
 them elsewhere: in a folder that looks like the repository but has a `runs/` of its own. Its code
 and its downloaded samples are the repository's; its `.venv` is the environment of the tests, marked
-as installed; its `configs/` is a copy in which training, if there is any, stops after 5 s.
+as installed.
 """
 
 from __future__ import annotations
 
-import re
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ import pytest
 
 from tests.job_runs import REPOSITORY, job_environment
 
-_SHARED = ("Makefile", "constraints.txt", "data", "jobs", "pyproject.toml")
+_SHARED = ("Makefile", "configs", "constraints.txt", "data", "jobs", "pyproject.toml")
 _LONGEST_RUN_S = 550
 
 
@@ -54,9 +52,6 @@ def _lay_out(folder: Path) -> None:
     (REPOSITORY / "data").mkdir(exist_ok=True)
     for name in _SHARED:
         (folder / name).symlink_to(REPOSITORY / name)
-    shutil.copytree(REPOSITORY / "configs", folder / "configs")
-    quickstart = folder / "configs" / "quickstart.yaml"
-    quickstart.write_text(re.sub(r"time_limit_s: \d+", "time_limit_s: 5", quickstart.read_text()))
     (folder / ".venv").mkdir()
     for entry in Path(sys.prefix).iterdir():
         if not entry.name.endswith("-installed"):

@@ -1,4 +1,4 @@
-"""The quickstart as a newcomer runs it, only with less training."""
+"""The quickstart as a newcomer runs it."""
 
 from __future__ import annotations
 
