@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sweettok.errors import CheckpointError
+from sweettok.hub import shipped_names
 
 MANIFEST_FILE = "tokenizer.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -44,7 +45,8 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     except OSError:
         raise CheckpointError(
             f"{directory}: no tokenizer there ({MANIFEST_FILE} missing or unreadable); "
-            "give a directory written by save_pretrained or jobs/train_tokenizer.py"
+            "give a directory written by save_pretrained or jobs/train_tokenizer.py, or the name "
+            f"of a tokenizer that comes with the package ({', '.join(shipped_names())})"
         ) from None
     except ValueError as error:
         raise CheckpointError(f"{path}: is not JSON ({error})") from None
