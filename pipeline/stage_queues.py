@@ -22,7 +22,8 @@ class StageQueue:
     Attributes:
         num_waiting: What has come and is not begun: blocks of videos before decode, blocks of
             clips before encode, clips before commit.
-        num_active: What is under way: tasks that decode, calls of encoders, one commit.
+        num_active: What is under way: tasks that decode, with those that Ray has no room for yet;
+            calls of encoders; one commit.
     """
 
     num_waiting: int = 0
@@ -58,7 +59,7 @@ class StageQueues:
                 f"{decode.num_active} at work in {self.num_encoders} ready processes; {committing}"
             )
         return (
-            f"decode: {decode.num_waiting} blocks wait, {decode.num_active} tasks at work; "
+            f"decode: {decode.num_waiting} blocks wait, {decode.num_active} tasks are Ray's; "
             f"encode: {encode.num_waiting} blocks of clips wait, {encode.num_active} calls at "
             f"work in {self.num_encoders} ready encoders; {committing}"
         )
@@ -84,13 +85,14 @@ class StageQueues:
             )
         if self.decode.num_active:
             return (
-                "Decode tasks are at work on videos that do not end: see that the source's storage "
-                "answers, and that decode.deadline_s is below the limit"
+                "Decode tasks do not end: see that engine.num_cpus_per_decode_task and "
+                "engine.memory_bytes_per_decode_task are free on one node, that the source's "
+                "storage answers, and that decode.deadline_s is below the limit"
             )
         if self.decode.num_waiting:
             return (
-                "No decode task can start: see that engine.num_cpus_per_decode_task and "
-                "engine.memory_bytes_per_decode_task are free on one node of the cluster"
+                "No decode task has been started: see that the cluster's CPUs, memory and object "
+                "stores have room"
             )
         return "Nothing waits and nothing is at work: see that the cluster's nodes are alive"
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,6 +76,7 @@ def started_head(num_cpus: int, installation: Installation = Installation()) -> 
     for line in process.stdout:
         if "Ray runtime started" in line:
             break
+    _await_port(dashboard)
     yield HeadNode(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", environment)
     family = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
@@ -145,6 +148,16 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _await_port(port: int) -> None:
+    """On a busy machine the dashboard comes up later than the rest of Ray."""
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline_s:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5):
+            return
+        time.sleep(0.2)
+    raise TimeoutError(f"nobody listens on port {port}")
 
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

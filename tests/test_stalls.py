@@ -31,7 +31,7 @@ IDLE, WAITING, AT_WORK = StageQueue(), StageQueue(3, 0), StageQueue(0, 1)
         (StageQueues(AT_WORK, IDLE, IDLE, 1), "Decode tasks are at work"),
         (StageQueues(WAITING, IDLE, IDLE, 1), "No decode task can start"),
         (StageQueues(WAITING, num_encoders=0, is_together=True), "No process that decodes and"),
-        (StageQueues(AT_WORK, num_encoders=1, is_together=True), "Decode tasks are at work"),
+        (StageQueues(AT_WORK, num_encoders=1, is_together=True), "Decode tasks do not end"),
         (StageQueues(IDLE, IDLE, WAITING, 1), "Nothing waits and nothing is at work"),
     ],
 )
@@ -92,4 +92,4 @@ def test_a_run_without_room_ends_with_its_code_and_says_what_lacks(
     assert "engine.no_progress_timeout_s = 8" in line
     assert "0 of 6 videos were done" in line
     assert "No process that decodes and encodes has started: see that the cluster has the" in line
-    assert "decode and encode: 6 blocks of videos wait, 0 at work in 0 ready processes" in line
+    assert "0 at work in 0 ready processes" in line

@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.jobs, pytest.mark.timeout(600)]
 NUM_COPIES = 60
 NUM_VIDEOS = NUM_COPIES + 6
 DECODE = "MapBatches(decode_units)"
+PATIENT = "--set engine.no_progress_timeout_s=300"
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ class Submission:
     def __init__(self, cluster: ChaosCluster, config: Path, name: str) -> None:
         self._client = JobSubmissionClient(cluster.dashboard_url)
         self._name = self._client.submit_job(
-            entrypoint=f"python jobs/tokenize_corpus.py --config {config}",
+            entrypoint=f"python jobs/tokenize_corpus.py --config {config} {PATIENT}",
             submission_id=name,
             runtime_env={"working_dir": str(REPOSITORY)},
         )

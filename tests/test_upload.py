@@ -18,7 +18,7 @@ from ray._private.runtime_env.packaging import create_package
 
 from tests.job_runs import REPOSITORY
 
-# Code, configs and the shipped lexicon; weights that are shipped one day come on top.
+# Code, configs and the shipped lexicon; the weights that are shipped come on top.
 MAX_CODE_BYTES = 8 * 2**20
 MAX_WEIGHTS_BYTES = 40 * 2**20
 RUNTIME_ENV = REPOSITORY / "configs" / "deploy" / "runtime_env.yaml"
@@ -41,7 +41,7 @@ def uploaded(folder: Path, archive: Path) -> dict[str, int]:
 def test_the_upload_is_small_and_has_all_that_jobs_run_from(tmp_path: Path) -> None:
     files = uploaded(REPOSITORY, tmp_path / "upload.zip")
     assert {name.split("/")[0] for name in files} <= {
-        "configs", "jobs", "pipeline", "pyproject.toml", "sweettok", "weights"
+        "configs", "jobs", "pipeline", "pyproject.toml", "sweettok"
     }  # fmt: skip
     weights = sum(size for name, size in files.items() if _is_weights(name))
     assert weights < MAX_WEIGHTS_BYTES
@@ -64,7 +64,7 @@ def test_nothing_that_lies_about_travels(tmp_path: Path) -> None:
     for ignored in (".gitignore", ".rayignore"):
         shutil.copy(REPOSITORY / ignored, folder)
     needed = ("configs/deploy/a.yaml", "jobs/a.py", "pipeline/b/c.py", "sweettok/lexicons/x/v.json",
-              "weights/small/model.safetensors", "pyproject.toml")  # fmt: skip
+              "sweettok/tokenizers/small/model.safetensors", "pyproject.toml")  # fmt: skip
     for name in (*needed, *JUNK):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("x")
