@@ -1,7 +1,7 @@
-"""Makes files of the repository's root pages of the site, and the links to and from them right.
+"""Makes files outside docs/ pages of the site, and the links to and from them right.
 
 Pages of docs/ link to `../SECURITY.md` and README.md links to `docs/reading.md`, as they must where
-people read the repository itself. On the site the root's files lie in `project/`.
+people read the repository itself. On the site such files lie in `project/`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-ROOT_FILES = (
+REPOSITORY_FILES = (
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -23,6 +23,7 @@ ROOT_FILES = (
     "LOG.md",
     "SECURITY.md",
     "THIRD_PARTY.md",
+    "sweettok/tokenizers/natural_64.md",
 )
 _NOT_SEARCHED = ("project/CHANGELOG.md", "project/LOG.md")
 _FOLDER = "project/"
@@ -30,9 +31,9 @@ _PATH_LINK = re.compile(r"\]\((?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the root's files."""
+    """Adds the files outside docs/."""
     root = Path(config.config_file_path).parent
-    for name in ROOT_FILES:
+    for name in REPOSITORY_FILES:
         path = str(root / name)
         files.append(File.generated(config, _FOLDER + name, abs_src_path=path))
     return files
@@ -57,4 +58,4 @@ def _repository_path(uri: str) -> str:
 
 def _site_path(path: str) -> str:
     path = posixpath.normpath(path)
-    return _FOLDER + path if path in ROOT_FILES else posixpath.relpath(path, "docs")
+    return _FOLDER + path if path in REPOSITORY_FILES else posixpath.relpath(path, "docs")
