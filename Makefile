@@ -22,7 +22,7 @@ test: $(VENV)/.dev-installed  ## lint, types, import directions, all tests (what
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 .PHONY: format
 format: $(VENV)/.dev-installed  ## reformat and fix what can be fixed

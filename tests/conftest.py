@@ -17,18 +17,7 @@ from tests.tiny_models import random_lexicon, tiny_config
 __all__ = ["endpoint_url", "newcomer"]
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
-
-_OF_A_CLUSTER = {"ray_cluster", "head_node"}
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever starts Ray stays in one process of `make test`: two clusters would be too many."""
-    for item in items:
-        marks = {mark.name for mark in item.iter_markers()}
-        if marks & {"ray", "jobs"} or _OF_A_CLUSTER & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group("cluster"))
+torch.set_num_threads(2)
 
 
 @pytest.fixture(scope="session")

@@ -97,7 +97,10 @@ def _command(line: str, where: str, first: Command | None) -> Command | None:
     script = re.search(r"\bpython (?:/app/)?jobs/(\w+)\.py\b", line)
     if script is None:
         return None
-    arguments = tuple(shlex.split(line[script.end() :], comments=True))
+    rest = line[script.end() :]
+    if line[: script.start()].endswith("$("):
+        rest = rest.partition(")")[0]
+    arguments = tuple(shlex.split(rest, comments=True))
     return Command(where, script[1], arguments)
 
 

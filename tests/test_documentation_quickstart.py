@@ -45,7 +45,7 @@ def test_the_quickstart_of_the_docs(newcomer: Newcomer, monkeypatch: pytest.Monk
     assert "6" in done.stdout.splitlines()[0]
     assert (newcomer.folder / "runs" / "my_report.html").stat().st_size > 10_000
     assert len(list((newcomer.folder / "runs" / "my_decoded").rglob("*.mp4"))) > 0
-    for name in ("index.html", "reconstructions.png", "tokens", "tokenizer"):
+    for name in ("index.html", "reconstructions.png", "tokens"):
         assert (newcomer.folder / "runs" / "quickstart" / name).exists()
 
     monkeypatch.chdir(newcomer.folder)

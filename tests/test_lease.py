@@ -135,8 +135,8 @@ def test_a_holder_that_was_taken_over_is_interrupted_and_says_so(place: Place) -
 
     def hold() -> None:
         with held_lease(place.uri, place.storage, QUICK):
-            assert files_of(place).create("00000002.json", other.to_json())
             try:
+                assert files_of(place).create("00000002.json", other.to_json())
                 time.sleep(30)
             except KeyboardInterrupt:
                 interrupted.set()
