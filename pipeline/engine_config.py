@@ -14,7 +14,7 @@ class EngineConfig(StrictConfig):
     Attributes:
         units_per_wave: Videos per execution of Ray Data: so many are in the driver's memory at one
             time, about 1 kB each. Between waves the encoders start again.
-        num_decode_tasks: Decode tasks at one time; null lets Ray Data use the free cores. Where they
+        num_decode_tasks: Decode tasks at one time; null lets Ray Data use the free cores. If they
             encode as well (`encode.in_decode_tasks`) they hold their cores to the end: null takes
             all of the cluster, a number leaves room for other jobs.
         num_cpus_per_decode_task: CPU cores that one decode task reserves.
