@@ -93,6 +93,16 @@ class EncodeConfig(StrictConfig):
             )
         return not num_gpus and self.in_decode_tasks is not False
 
+    def num_own_cpus(self, num_gpus: float) -> float:
+        """CPU cores that all encoders of their own reserve, given each one's GPU share.
+
+        Raises:
+            PipelineError: As `is_beside_decoding`.
+        """
+        if self.is_beside_decoding(num_gpus):
+            return 0.0
+        return self.num_actors * self.num_cpus_per_actor
+
     def num_concurrent_calls(self, *, use_gpu: bool) -> int:
         """How many threads should call an encoder's `process` at one time.
 

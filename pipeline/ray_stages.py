@@ -45,11 +45,10 @@ def check_stages_fit(decode: DecodeSpec, encode: EncodeConfig, engine: EngineCon
             other.
     """
     num_gpus = encode.num_gpus(has_gpu=has_gpu())
-    encoder_cpus, remedy = 0.0, "lower engine.num_cpus_per_decode_task (fractions are fine)"
+    remedy = "lower engine.num_cpus_per_decode_task (fractions are fine)"
     if not encode.is_beside_decoding(num_gpus):
-        encoder_cpus = encode.num_actors * encode.num_cpus_per_actor
         remedy = "lower encode.num_actors or encode.num_cpus_per_actor (fractions are fine)"
-    check_room(encoder_cpus + engine.num_cpus_per_decode_task, remedy)
+    check_room(encode.num_own_cpus(num_gpus) + engine.num_cpus_per_decode_task, remedy)
     check_room(
         encode.num_actors * num_gpus + decode.settings.decode.num_gpus,
         "lower encode.num_actors or encode.num_gpus_per_actor (fractions leave room to decode)",

@@ -17,10 +17,8 @@ def look_at_cluster(
     connect(cluster)
     there = resources()
     num_gpus = encode.num_gpus(has_gpu=there.get("GPU", 0) > 0)
-    is_together = encode.is_beside_decoding(num_gpus)
-    encoder_cpus = 0 if is_together else encode.num_actors * encode.num_cpus_per_actor
     needed = {
-        "CPU": encoder_cpus + engine.num_cpus_per_decode_task,
+        "CPU": encode.num_own_cpus(num_gpus) + engine.num_cpus_per_decode_task,
         "GPU": encode.num_actors * num_gpus,
     }
     remedies = {

@@ -79,11 +79,10 @@ class Stages:
             PipelineError: The encoders leave room for none, or there is none at all.
         """
         per_task = self.engine.num_cpus_per_decode_task
-        is_together = self.is_together(cluster)
-        encoders = 0 if is_together else self.encode.num_actors * self.encode.num_cpus_per_actor
-        left = cluster.num_slots - encoders
+        share = self.encode.num_gpus(has_gpu=cluster.num_gpus > 0)
+        left = cluster.num_slots - self.encode.num_own_cpus(share)
         num_tasks = math.floor(left / per_task + 1e-9)
-        if num_tasks < 1 and is_together:
+        if num_tasks < 1 and self.is_together(cluster):
             raise PipelineError(
                 f"a decode task takes {per_task:g} CPUs, and there are {cluster.num_slots:g}; "
                 "lower engine.num_cpus_per_decode_task (fractions are fine)"

@@ -20,6 +20,7 @@ _COLOURS = {
     "main process": (130, 80, 223),
     "encoders": (26, 127, 55),
     "encoder": (26, 127, 55),
+    "decoding and encoding": (9, 105, 218),
     "read task": (9, 105, 218),
     "committer": (207, 81, 16),
     "helper process": (154, 103, 0),
