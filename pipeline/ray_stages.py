@@ -11,6 +11,7 @@ import functools
 import math
 from collections.abc import Sequence
 
+import pyarrow as pa
 import ray
 import ray.data
 
@@ -29,6 +30,10 @@ MAX_DECODE_BLOCKS = 10_000  # Ray Data plans this many decode tasks without effo
 BATCHES_PER_CALL = 4  # so many full batches for an encoder at one time, where there is enough work
 _TOKEN_BLOCK_BYTES = 2**12  # less than what `DecodingEncoder` gives at one time: it goes on at once
 _MANY_BLOCKS_PER_ACTOR = 4
+# Ray Data takes hundredths of a second of a core for every task, as much as a short video does.
+_TASKS_PER_PROCESS = 32  # enough that all end together
+_MAX_UNITS_PER_TASK = 64
+_BYTES_PER_TASK = 64 * 2**20  # of videos: what is done again if its process is lost
 # A process pauses when so many of its blocks wait to be noticed, which takes Ray Data up to half a
 # second each: its own limit, two, cost a decoding encoder a fifth of its time.
 _PIXEL_BLOCKS_AHEAD = 4
@@ -69,7 +74,8 @@ def tokens_on_ray(
     if encode.is_beside_decoding(num_gpus):
         return _decoded_and_encoded(parts, decode, encode, engine, target)
     num_calls = encode.num_concurrent_calls(use_gpu=num_gpus > 0)
-    return decode_on_ray(parts, decode, engine).map_batches(
+    together = units_per_task(parts, engine.num_decode_tasks or _room(engine))
+    return decode_on_ray(parts, decode, engine, units_per_task=together).map_batches(
         Encoder,
         fn_constructor_args=(target, encode, num_gpus > 0),
         batch_format="pyarrow",
@@ -92,19 +98,18 @@ def _decoded_and_encoded(
     target: CommitTarget,
 ) -> ray.data.Dataset:
     num_cpus = engine.num_cpus_per_decode_task
-    room = math.floor(resources().get("CPU", 0) / num_cpus + 1e-9)
-    num_actors = max(1, min(engine.num_decode_tasks or room, len(parts)))
+    num_actors = max(1, min(engine.num_decode_tasks or _room(engine), len(parts)))
+    tables = _unit_tables(parts, units_per_task(parts, num_actors))
     # The second block of an actor waits beside the first, lest it pause between them. Of few
     # blocks, it would wait for an actor that is busy while another has not started yet.
-    num_blocks = min(len(parts), MAX_DECODE_BLOCKS)
-    in_line = 1 if num_blocks < _MANY_BLOCKS_PER_ACTOR * num_actors else 2
+    in_line = 1 if len(tables) < _MANY_BLOCKS_PER_ACTOR * num_actors else 2
     own = encode.model_copy(update={"num_cpus_per_actor": num_cpus})
     with ray.data.DataContext.current(_execution_context(_TOKEN_BLOCK_BYTES, _TOKEN_BLOCKS_AHEAD)):
-        return _unit_tables(parts).map_batches(
+        return _as_dataset(tables).map_batches(
             DecodingEncoder,
             fn_constructor_args=(target, decode, own),
             batch_format="pyarrow",
-            batch_size=1,
+            batch_size=None,
             num_cpus=num_cpus,
             num_gpus=decode.settings.decode.num_gpus or None,
             memory=engine.memory_bytes_per_decode_task,
@@ -115,14 +120,19 @@ def _decoded_and_encoded(
 
 
 def decode_on_ray(
-    units: Sequence[WorkUnit], decode: DecodeSpec, engine: EngineConfig
+    units: Sequence[WorkUnit],
+    decode: DecodeSpec,
+    engine: EngineConfig,
+    *,
+    units_per_task: int = 1,
 ) -> ray.data.Dataset:
     """A lazy Ray dataset of clip and unit-end messages (see pipeline/transport.py)."""
+    tables = _unit_tables(units, units_per_task)
     with ray.data.DataContext.current(_execution_context(decode.block_bytes, _PIXEL_BLOCKS_AHEAD)):
-        return _unit_tables(units).map_batches(
+        return _as_dataset(tables).map_batches(
             functools.partial(decode_units, decode),
             batch_format="pyarrow",
-            batch_size=1,
+            batch_size=None,
             num_cpus=engine.num_cpus_per_decode_task,
             num_gpus=decode.settings.decode.num_gpus or None,
             # Encoders reserve none: Ray Data fuses stages of equal demands, and decoding would
@@ -132,10 +142,32 @@ def decode_on_ray(
         )
 
 
-def _unit_tables(units: Sequence[WorkUnit]) -> ray.data.Dataset:
+def units_per_task(units: Sequence[WorkUnit], num_processes: int) -> int:
+    """How many videos, or parts of them, a task works on: several if they are many and short.
+
+    Args:
+        units: All of them.
+        num_processes: How many tasks work at one time.
+    """
+    num_bytes = sum(unit.size_bytes / unit.num_parts for unit in units)
+    if not num_bytes:  # nobody knows how long they are
+        return 1
+    even = len(units) // (_TASKS_PER_PROCESS * max(1, num_processes))
+    short = int(_BYTES_PER_TASK * len(units) / num_bytes)
+    return max(1, min(even, short, _MAX_UNITS_PER_TASK))
+
+
+def _room(engine: EngineConfig) -> int:
+    return math.floor(resources().get("CPU", 0) / engine.num_cpus_per_decode_task + 1e-9)
+
+
+def _unit_tables(units: Sequence[WorkUnit], units_per_task: int) -> list[pa.Table]:
     """Dealt out like cards: the parts of a long video go to different processes."""
-    num_blocks = min(len(units), MAX_DECODE_BLOCKS)
-    tables = [records_to_table(units[first::num_blocks]) for first in range(num_blocks)]
+    num_blocks = min(-(-len(units) // units_per_task), MAX_DECODE_BLOCKS)
+    return [records_to_table(units[first::num_blocks]) for first in range(num_blocks)]
+
+
+def _as_dataset(tables: list[pa.Table]) -> ray.data.Dataset:
     # `from_arrow` would start a task, and first a worker, for every table to count its rows.
     return ray.data.from_blocks(tables)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from pipeline.clips import ClipConfig
@@ -41,7 +42,14 @@ class StageSettings(StrictConfig):
     def tokenizer_directory(self) -> Path:
         """Where the tokenizer lies; one of the hub is fetched first.
 
+        The same for a whole process, also if a branch of the hub moves meanwhile.
+
         Raises:
             CheckpointError: It cannot be fetched.
         """
-        return local_directory(self.tokenizer)
+        return _resolved(self.tokenizer)
+
+
+@functools.cache
+def _resolved(tokenizer: str) -> Path:
+    return local_directory(tokenizer)

@@ -33,14 +33,19 @@ class BareHead:
 
 
 @contextmanager
-def bare_head(num_cpus: int) -> Iterator[BareHead]:
-    """Starts the head, with folders of its own that go with it."""
+def bare_head(num_cpus: int, stop_wait_s: int) -> Iterator[BareHead]:
+    """Starts the head, with folders of its own that go with it.
+
+    Args:
+        num_cpus: Cores that it offers.
+        stop_wait_s: Seconds that a job may take to end after it has been told to stop.
+    """
     # Sockets lie below it, whose paths may have no more than 107 bytes.
     root = Path(tempfile.mkdtemp(prefix="bare", dir="/tmp"))
     python = bare_python(root / "venv")
     installation = Installation(
         ray=(str(python), "-m", "ray.scripts.scripts"),
-        environment=_shell(python),
+        environment=_shell(python) | {"RAY_JOB_STOP_WAIT_TIME_S": str(stop_wait_s)},
         folder=root,
         options=(f"--temp-dir={root / 'ray'}",),
     )

@@ -108,8 +108,10 @@ def plan_time(nodes: NodeShape, **changes: object) -> tuple[float, str, float]:
     config = TokenizeConfig.from_mapping(values)
     stages = Stages(config.decode, config.encode, config.engine, num_units=1000)
     cost = EncodingCost(core_s=0.02, gpu_s=0.001 if nodes.num_gpus else 0.0)
-    found = predict(Estimated(300), Estimated(10_000), cost, stages, Cluster.of_nodes([nodes]))
-    return found.seconds.value, found.limited_by, found.gpus
+    cluster = Cluster.of_nodes([nodes])
+    found = predict(Estimated(300), Estimated(10_000), cost, stages, cluster, start_up_s=8)
+    assert found.seconds.value == found.work.value + 8
+    return found.work.value, found.limited_by, found.gpus
 
 
 def test_the_scarcest_of_decode_tasks_encoders_and_cores_decides() -> None:
@@ -134,7 +136,7 @@ def test_processes_that_decode_and_encode_share_all_the_work() -> None:
     few = {"engine": {"num_decode_tasks": 2}}
     assert plan_time(NodeShape(num_cpus=8), **few) == (250, "decoding and encoding", 0)
     seconds, limit, _ = plan_time(NodeShape(num_cpus=8))
-    assert (seconds, limit) == (pytest.approx(500 / 7.6), "the cores")
+    assert (seconds, limit) == (pytest.approx(500 / 7.85), "the cores")
     with pytest.raises(PipelineError, match="takes 3 CPUs, and there are 2"):
         plan_time(NodeShape(num_cpus=2), engine={"num_cpus_per_decode_task": 3})
 

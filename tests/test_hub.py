@@ -12,8 +12,11 @@ import huggingface_hub.constants
 import pytest
 import torch
 
+from pipeline.sources import SourceConfig
+from pipeline.stage_settings import StageSettings
 from sweettok import SweetTok
 from sweettok.errors import CheckpointError
+from sweettok.hub import local_directory
 from tests.hub_server import cached_by_hand, hub_server
 
 REPOSITORY = "some-org/word-tokenizer.v1"
@@ -109,3 +112,18 @@ def test_a_directory_comes_before_the_hub(
     shutil.copytree(tokenizer_directory, tmp_path / "runs" / "mine")
     monkeypatch.chdir(tmp_path)
     assert SweetTok.from_pretrained("runs/mine").config.width == 32
+
+
+def test_a_job_keeps_what_a_branch_was_when_it_began(
+    tokenizer_directory: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    name = "some-org/moving"
+    snapshot = cached_by_hand(cache, name, Path(tokenizer_directory))
+    settings = StageSettings(source=SourceConfig(uris=("videos",)), tokenizer=name)
+    assert settings.tokenizer_directory == snapshot
+    pushed = snapshot.with_name("b" * 40)
+    shutil.copytree(snapshot, pushed, symlinks=True)
+    (cache / "models--some-org--moving" / "refs" / "main").write_text(pushed.name)
+    assert local_directory(name) == pushed
+    assert settings.tokenizer_directory == snapshot

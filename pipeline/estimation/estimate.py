@@ -19,6 +19,7 @@ from pipeline.estimation.measuring import (
 )
 from pipeline.estimation.prediction import Cluster, Duration, Stages, predict
 from pipeline.estimation.sampling import Estimated, draw, total_by_bytes, total_by_number
+from pipeline.estimation.start_up import start_up_s
 from pipeline.estimation.table_size import measure_table
 from pipeline.planning import PlanCounts
 from pipeline.stage_costs import read_costs
@@ -60,7 +61,7 @@ class Estimate:
         video_s: Duration of the others in seconds.
         num_clips, num_tokens: What would be committed.
         num_bytes: Size of its data files.
-        duration: How long it would take; None without any clip.
+        duration: How long it would take, start-up included; None without any clip.
         cluster: Where.
         reasons: Why sampled videos gave no clip.
     """
@@ -105,13 +106,14 @@ class Estimate:
         seconds = self.duration.seconds
         hours = seconds.times(1 / 3600)
         what = (
-            f"after start-up, limited by {self.duration.limited_by}, on {self.cluster.description}"
+            f"of which {self.duration.start_up_s:.1f} s are start-up, limited by "
+            f"{self.duration.limited_by}, on {self.cluster.description}"
         )
         unit = ("hours", 3600) if seconds.value >= 3 * 3600 else ("s", 1)
         shown = seconds.times(1 / unit[1])
         gpu_hours = self._with_interval(hours.times(self.duration.gpus), ",.3g")
         rows = [
-            ("time", self._with_interval(shown, ",.1f", f"{unit[0]} {what}")),
+            ("time", self._with_interval(shown, ",.1f", f"{unit[0]}, {what}")),
             ("GPU-hours", gpu_hours),
         ]
         price = self.config.estimate.price_per_hour
@@ -183,12 +185,13 @@ def estimate_corpus(config: TokenizeConfig) -> Estimate:
     )
     units = split_units(work.units.slice(0, _ENOUGH_UNITS), config.decode.part_bytes)
     stages = Stages(config.decode, config.encode, config.engine, len(units))
+    decode_core_s = _by_bytes(measured, "decode_core_s")
     return dataclasses.replace(
         found,
         num_clips=clips,
         num_tokens=clips.times(model_config.num_tokens),
         num_bytes=clips.times(table.file_bytes(clips.value) / max(clips.value, 1)),
-        duration=predict(_by_bytes(measured, "decode_core_s"), clips, encoding, stages, cluster),
+        duration=predict(decode_core_s, clips, encoding, stages, cluster, start_up_s()),
     )
 
 

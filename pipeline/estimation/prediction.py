@@ -23,6 +23,9 @@ from pipeline.estimation.sampling import Estimated
 ENGINE_CORES = 0.4
 """Cores that Ray, its coordination of the stages and the committer are busy with (LOG.md)."""
 
+ENGINE_CORES_TOGETHER = 0.15
+"""The same where the processes that decode encode as well, and no pixels go between processes."""
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -114,17 +117,24 @@ class Stages:
 
 @dataclass(frozen=True)
 class Duration:
-    """How long a run takes once everything is started.
+    """How long a run takes.
 
     Attributes:
-        seconds: The time.
-        limited_by: What it waits for.
+        start_up_s: Seconds until the stages are at work.
+        work: Seconds from then on.
+        limited_by: What the work waits for.
         gpus: GPUs that the encoders hold meanwhile.
     """
 
-    seconds: Estimated
+    start_up_s: float
+    work: Estimated
     limited_by: str
     gpus: float
+
+    @property
+    def seconds(self) -> Estimated:
+        """The whole run."""
+        return self.work.plus(self.start_up_s)
 
 
 def predict(
@@ -133,6 +143,7 @@ def predict(
     encoding: EncodingCost,
     stages: Stages,
     cluster: Cluster,
+    start_up_s: float,
 ) -> Duration:
     """How long it takes.
 
@@ -142,6 +153,7 @@ def predict(
         encoding: What each costs after that.
         stages: The settings.
         cluster: Where.
+        start_up_s: Seconds until the stages are at work.
 
     Raises:
         PipelineError: The settings do not fit the cluster.
@@ -151,7 +163,8 @@ def predict(
     after = num_clips.times(per_clip_s, encoding.relative_error)
     error = math.hypot(decode_core_s.standard_error, after.standard_error)
     core_s = Estimated(decode_core_s.value + after.value, error, _degrees(decode_core_s, after))
-    free_cores = max(cluster.num_cores - ENGINE_CORES, 0.5 * cluster.num_cores)
+    engine = ENGINE_CORES_TOGETHER if stages.is_together(cluster) else ENGINE_CORES
+    free_cores = max(cluster.num_cores - engine, 0.5 * cluster.num_cores)
     bounds = {"the cores": core_s.times(1 / free_cores)}
     if stages.is_together(cluster):
         bounds["decoding and encoding"] = core_s.times(1 / stages.decoding_cores(cluster))
@@ -160,7 +173,7 @@ def predict(
         bounds["decoding"] = decode_core_s.times(1 / stages.decoding_cores(cluster))
         bounds["encoding"] = num_clips.times(per_clip_s, encoding.relative_error)
     limit = max(bounds, key=lambda name: bounds[name].value)
-    return Duration(bounds[limit], limit, gpus)
+    return Duration(start_up_s, bounds[limit], limit, gpus)
 
 
 def _degrees(*parts: Estimated) -> int:

@@ -59,6 +59,10 @@ class Estimated:
         error = math.hypot(own, relative_error) * abs(value)
         return Estimated(value, error, max(self.degrees, 1) if relative_error else self.degrees)
 
+    def plus(self, known: float) -> Estimated:
+        """The sum with something that nothing is uncertain about."""
+        return replace(self, value=self.value + known)
+
 
 @dataclass(frozen=True)
 class Stratum(Generic[ItemT]):
