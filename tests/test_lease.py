@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 from pipeline.conditional_files import ConditionalFiles, conditional_files
 from pipeline.dataset.lease import FOLDER, Holder, LeaseConfig, held_lease
 from pipeline.errors import DatasetBusyError, DatasetError
+from pipeline.termination import terminated_like_interrupted
 from sweettok.errors import ConfigError
 from tests.dataset_places import Place, local_place, s3_place
 from tests.job_runs import REPOSITORY, job_environment
@@ -128,6 +130,18 @@ def test_after_kill_9_the_next_one_takes_over_once_the_silence_is_long_enough(
         assert holder_of(place).owner.endswith(f"process {os.getpid()}")
 
 
+@pytest.fixture(params=["terminal", "background"])
+def signals(request: pytest.FixtureRequest) -> Iterator[None]:
+    """As a job hears them: started at a terminal, or by a script that goes on beside it."""
+    is_heard = request.param == "terminal"
+    handler = signal.default_int_handler if is_heard else signal.SIG_IGN
+    before = signal.signal(signal.SIGINT, handler)
+    with terminated_like_interrupted():
+        yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("signals")
 def test_a_holder_that_was_taken_over_is_interrupted_and_says_so(place: Place) -> None:
     """As after a stop of its machine: somebody else has the next number."""
     other = Holder("elsewhere", "n", "2026-01-01", time.time(), 300)

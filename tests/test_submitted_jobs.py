@@ -24,7 +24,7 @@ from tests.job_runs import REPOSITORY, submit, write_config
 from tests.metrics_scrape import Sample, samples_of, total
 from tests.test_run_record import expected_metrics
 from tests.test_upload import RUNTIME_ENV
-from tests.tiny_corpus import CLIPS_PER_GOOD_VIDEO, GOOD, make_corpus, tokenize_values
+from tests.tiny_corpus import BROKEN, CLIPS_PER_GOOD_VIDEO, GOOD, make_corpus, tokenize_values
 from tests.tiny_models import tiny_config
 
 pytestmark = [pytest.mark.jobs, pytest.mark.ray]
@@ -76,8 +76,8 @@ def test_a_job_runs_from_the_upload_alone_and_its_id_is_taken_once(
     doctor = f"python jobs/doctor.py --config {config} --no-cluster"
     job = f"python jobs/tokenize_corpus.py --config {config}"
     script = f'python -c "{WHENCE}" && {doctor} && {job}'
-    begin = ("--submission-id", "refresh-tokens-1", *SHIPPED, "--", "sh", "-c", script)
-    result = submit(head.node, *begin)
+    words = ("--submission-id", "refresh-tokens-1", *SHIPPED, "--", "sh", "-c", script)
+    result = submit(head.node, *words)
     assert result.returncode == 0, result.stdout + result.stderr
     (modules,) = re.findall(r"^from (\S+) (\S+)$", result.stdout, re.MULTILINE)
     for module in modules:
@@ -89,7 +89,7 @@ def test_a_job_runs_from_the_upload_alone_and_its_id_is_taken_once(
     dataset = TokenDataset.open(tmp_path / "tokens")
     assert dataset.num_clips() == len(GOOD) * CLIPS_PER_GOOD_VIDEO
 
-    again = submit(head.node, *begin)
+    again = submit(head.node, *words)
     assert again.returncode == 1
     assert "submission_id refresh-tokens-1 already exists" in again.stdout + again.stderr
     assert len([job for job in client.list_jobs() if job.submission_id == "refresh-tokens-1"]) == 1
@@ -106,7 +106,7 @@ def test_the_jobs_api_has_the_exit_code(
     assert client.get_job_info("wrong").driver_exit_code == ExitCode.USAGE
 
 
-def test_prometheus_sees_a_running_job_and_all_of_a_stopped_one(
+def test_prometheus_sees_a_running_job(
     head: BareHead,
     client: JobSubmissionClient,
     corpus: Path,
@@ -119,28 +119,47 @@ def test_prometheus_sees_a_running_job_and_all_of_a_stopped_one(
         os.link(source / GOOD[0], source / f"copy{index:04}.mp4")
     values = tokenize_values(source, tokenizer_directory, tmp_path / "tokens")
     values |= {"commit": {"every_clips": 12}, "engine": {"num_decode_tasks": 1}}
-    config = write_config(tmp_path / "job.yaml", values)
-    client.submit_job(
-        entrypoint=f"python jobs/tokenize_corpus.py --config {config}",
-        submission_id="watched",
-        runtime_env={"working_dir": str(REPOSITORY)},
-    )
-    uri = str(tmp_path / "tokens")
-    running = watched(head, client, uri)
+    begin(client, "watched", write_config(tmp_path / "job.yaml", values))
+    running = watched(head, client, str(tmp_path / "tokens"))
     assert expected_metrics() <= {sample.name for sample in running}
     assert {s.labels["stage"] for s in running if s.name == "ray_sweettok_queue_depth"} == {
         "decode", "encode", "commit"
     }  # fmt: skip
     assert 0 < total(running, "videos_total") < NUM_COPIES
-
     client.stop_job("watched")
-    while not client.get_job_status("watched").is_terminal():
-        time.sleep(0.2)
-    assert client.get_job_status("watched") == JobStatus.STOPPED, client.get_job_logs("watched")
+    assert end_of(client, "watched") == JobStatus.STOPPED
+
+
+def test_prometheus_has_all_of_an_ended_job(
+    head: BareHead,
+    client: JobSubmissionClient,
+    corpus: Path,
+    tokenizer_directory: str,
+    tmp_path: Path,
+) -> None:
+    values = tokenize_values(corpus, tokenizer_directory, tmp_path / "tokens")
+    begin(client, "ended", write_config(tmp_path / "job.yaml", values))
+    assert end_of(client, "ended") == JobStatus.SUCCEEDED, client.get_job_logs("ended")
     (summary,) = (tmp_path / "tokens" / "_runs").glob("*/summary.json")
     counts = json.loads(summary.read_text())["totals"]
-    assert 0 < counts["num_videos"] < NUM_COPIES
-    assert_all_counted(head, uri, counts)
+    assert counts["num_videos"] == len(GOOD) + len(BROKEN)
+    assert_all_counted(head, str(tmp_path / "tokens"), counts)
+
+
+def begin(client: JobSubmissionClient, name: str, config: Path) -> None:
+    """Submits the corpus job under that name."""
+    client.submit_job(
+        entrypoint=f"python jobs/tokenize_corpus.py --config {config}",
+        submission_id=name,
+        runtime_env={"working_dir": str(REPOSITORY)},
+    )
+
+
+def end_of(client: JobSubmissionClient, name: str) -> JobStatus:
+    """Waits for it."""
+    while not (status := client.get_job_status(name)).is_terminal():
+        time.sleep(0.2)
+    return status
 
 
 def watched(head: BareHead, client: JobSubmissionClient, uri: str) -> list[Sample]:

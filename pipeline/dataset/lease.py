@@ -120,7 +120,8 @@ def held_lease(uri: str, storage: StorageConfig, config: LeaseConfig) -> Iterato
     """Holds the dataset at `uri`, which need not exist yet, while the context lasts.
 
     Taken over by another refresh (after a silence, or a stop of this machine), the main thread is
-    interrupted as by Ctrl-C, so that what is finished is still committed.
+    interrupted as by Ctrl-C, so that what is finished is still committed. (In a program that hears
+    neither SIGINT nor SIGTERM the loss is an error at the end.)
 
     Raises:
         DatasetBusyError: Another refresh holds the dataset, or has taken it over.
@@ -231,7 +232,11 @@ class _Lease:
         self._loss = loss
         main = threading.main_thread().ident
         assert main is not None
-        signal.pthread_kill(main, signal.SIGINT)
+        # What a shell script starts in the background ignores SIGINT; a job then hears SIGTERM.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if callable(signal.getsignal(number)):
+                signal.pthread_kill(main, number)
+                return
 
     def _refusal(self, holder: Holder) -> str:
         left_s = holder.expires_after_s - holder.silence_s
