@@ -75,7 +75,7 @@ def tokens_on_ray(
         return _decoded_and_encoded(parts, decode, encode, engine, target)
     num_calls = encode.num_concurrent_calls(use_gpu=num_gpus > 0)
     together = units_per_task(parts, engine.num_decode_tasks or _room(engine))
-    return decode_on_ray(parts, decode, engine, units_per_task=together).map_batches(
+    return decode_on_ray(parts, decode, engine, num_together=together).map_batches(
         Encoder,
         fn_constructor_args=(target, encode, num_gpus > 0),
         batch_format="pyarrow",
@@ -124,10 +124,13 @@ def decode_on_ray(
     decode: DecodeSpec,
     engine: EngineConfig,
     *,
-    units_per_task: int = 1,
+    num_together: int = 1,
 ) -> ray.data.Dataset:
-    """A lazy Ray dataset of clip and unit-end messages (see pipeline/transport.py)."""
-    tables = _unit_tables(units, units_per_task)
+    """A lazy Ray dataset of clip and unit-end messages (see pipeline/transport.py).
+
+    A task works on `num_together` of the units.
+    """
+    tables = _unit_tables(units, num_together)
     with ray.data.DataContext.current(_execution_context(decode.block_bytes, _PIXEL_BLOCKS_AHEAD)):
         return _as_dataset(tables).map_batches(
             functools.partial(decode_units, decode),
@@ -161,9 +164,9 @@ def _room(engine: EngineConfig) -> int:
     return math.floor(resources().get("CPU", 0) / engine.num_cpus_per_decode_task + 1e-9)
 
 
-def _unit_tables(units: Sequence[WorkUnit], units_per_task: int) -> list[pa.Table]:
+def _unit_tables(units: Sequence[WorkUnit], num_together: int) -> list[pa.Table]:
     """Dealt out like cards: the parts of a long video go to different processes."""
-    num_blocks = min(-(-len(units) // units_per_task), MAX_DECODE_BLOCKS)
+    num_blocks = min(-(-len(units) // num_together), MAX_DECODE_BLOCKS)
     return [records_to_table(units[first::num_blocks]) for first in range(num_blocks)]
 
 

@@ -52,6 +52,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_corpus(tmp_path_factory.mktemp("corpus"))
 
 
+@pytest.fixture
+def values(corpus: Path, tokenizer_directory: str, tmp_path: Path) -> dict[str, Any]:
+    """A run over the corpus into a dataset of the test's own."""
+    return tokenize_values(corpus, tokenizer_directory, tmp_path / "tokens")
+
+
 def test_the_clusters_python_has_nothing_of_ours(tmp_path: Path) -> None:
     python = bare_python(tmp_path / "venv")
     script = "import importlib.util as u, sys; print(u.find_spec(sys.argv[1]) is not None)"
@@ -65,13 +71,8 @@ def test_the_clusters_python_has_nothing_of_ours(tmp_path: Path) -> None:
 
 
 def test_a_job_runs_from_the_upload_alone_and_its_id_is_taken_once(
-    head: BareHead,
-    client: JobSubmissionClient,
-    corpus: Path,
-    tokenizer_directory: str,
-    tmp_path: Path,
+    head: BareHead, client: JobSubmissionClient, values: dict[str, Any], tmp_path: Path
 ) -> None:
-    values = tokenize_values(corpus, tokenizer_directory, tmp_path / "tokens")
     config = write_config(tmp_path / "job.yaml", values)
     doctor = f"python jobs/doctor.py --config {config} --no-cluster"
     job = f"python jobs/tokenize_corpus.py --config {config}"
@@ -110,14 +111,14 @@ def test_prometheus_sees_a_running_job(
     head: BareHead,
     client: JobSubmissionClient,
     corpus: Path,
-    tokenizer_directory: str,
+    values: dict[str, Any],
     tmp_path: Path,
 ) -> None:
     source = tmp_path / "corpus"
     shutil.copytree(corpus, source)
     for index in range(NUM_COPIES):
         os.link(source / GOOD[0], source / f"copy{index:04}.mp4")
-    values = tokenize_values(source, tokenizer_directory, tmp_path / "tokens")
+    values |= {"source": {"uris": [str(source)]}}
     values |= {"commit": {"every_clips": 12}, "engine": {"num_decode_tasks": 1}}
     begin(client, "watched", write_config(tmp_path / "job.yaml", values))
     running = watched(head, client, str(tmp_path / "tokens"))
@@ -131,13 +132,9 @@ def test_prometheus_sees_a_running_job(
 
 
 def test_prometheus_has_all_of_an_ended_job(
-    head: BareHead,
-    client: JobSubmissionClient,
-    corpus: Path,
-    tokenizer_directory: str,
-    tmp_path: Path,
+    head: BareHead, client: JobSubmissionClient, values: dict[str, Any], tmp_path: Path
 ) -> None:
-    values = tokenize_values(corpus, tokenizer_directory, tmp_path / "tokens")
+    values |= {"commit": {"every_clips": CLIPS_PER_GOOD_VIDEO}, "engine": {"num_decode_tasks": 1}}
     begin(client, "ended", write_config(tmp_path / "job.yaml", values))
     assert end_of(client, "ended") == JobStatus.SUCCEEDED, client.get_job_logs("ended")
     (summary,) = (tmp_path / "tokens" / "_runs").glob("*/summary.json")

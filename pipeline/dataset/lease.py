@@ -233,9 +233,9 @@ class _Lease:
         main = threading.main_thread().ident
         assert main is not None
         # What a shell script starts in the background ignores SIGINT; a job then hears SIGTERM.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if callable(signal.getsignal(number)):
-                signal.pthread_kill(main, number)
+        for interruption in (signal.SIGINT, signal.SIGTERM):
+            if callable(signal.getsignal(interruption)):
+                signal.pthread_kill(main, interruption)
                 return
 
     def _refusal(self, holder: Holder) -> str:

@@ -163,10 +163,11 @@ def predict(
     after = num_clips.times(per_clip_s, encoding.relative_error)
     error = math.hypot(decode_core_s.standard_error, after.standard_error)
     core_s = Estimated(decode_core_s.value + after.value, error, _degrees(decode_core_s, after))
-    engine = ENGINE_CORES_TOGETHER if stages.is_together(cluster) else ENGINE_CORES
+    is_together = stages.is_together(cluster)
+    engine = ENGINE_CORES_TOGETHER if is_together else ENGINE_CORES
     free_cores = max(cluster.num_cores - engine, 0.5 * cluster.num_cores)
     bounds = {"the cores": core_s.times(1 / free_cores)}
-    if stages.is_together(cluster):
+    if is_together:
         bounds["decoding and encoding"] = core_s.times(1 / stages.decoding_cores(cluster))
     else:
         per_clip_s = encoding.gpu_s / gpus if gpus else encoding.core_s / stages.encoding_cores()
