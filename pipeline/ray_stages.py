@@ -69,12 +69,13 @@ def tokens_on_ray(
     target: CommitTarget,
 ) -> ray.data.Dataset:
     """A lazy Ray dataset of token and unit-end messages (see pipeline/transport.py)."""
-    parts = split_units(units, decode.settings.decode.part_bytes)
+    num_tasks = engine.num_decode_tasks or _room(engine)
+    parts = split_units(units, decode.settings.decode.part_bytes, num_tasks)
     num_gpus = encode.num_gpus(has_gpu=has_gpu())
     if encode.is_beside_decoding(num_gpus):
-        return _decoded_and_encoded(parts, decode, encode, engine, target)
+        return _decoded_and_encoded(parts, decode, encode, engine, target, num_tasks)
     num_calls = encode.num_concurrent_calls(use_gpu=num_gpus > 0)
-    together = units_per_task(parts, engine.num_decode_tasks or _room(engine))
+    together = units_per_task(parts, num_tasks)
     return decode_on_ray(parts, decode, engine, num_together=together).map_batches(
         Encoder,
         fn_constructor_args=(target, encode, num_gpus > 0),
@@ -96,9 +97,10 @@ def _decoded_and_encoded(
     encode: EncodeConfig,
     engine: EngineConfig,
     target: CommitTarget,
+    num_tasks: int,
 ) -> ray.data.Dataset:
     num_cpus = engine.num_cpus_per_decode_task
-    num_actors = max(1, min(engine.num_decode_tasks or _room(engine), len(parts)))
+    num_actors = max(1, min(num_tasks, len(parts)))
     tables = _unit_tables(parts, units_per_task(parts, num_actors))
     # The second block of an actor waits beside the first, lest it pause between them. Of few
     # blocks, it would wait for an actor that is busy while another has not started yet.

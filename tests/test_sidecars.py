@@ -66,7 +66,7 @@ def test_a_sample_with_faulty_texts_ends_in_quarantine(
     source = shards(path).model_copy(update={"fingerprint": fingerprint})
     faulty, healthy = units_of(source)
     assert (healthy.fault, healthy.attributes) == (None, {"label": "dog", "caption": "a dog"})
-    assert split_units([faulty], part_bytes=1) == [faulty]
+    assert split_units([faulty], part_bytes=1, num_workers=1) == [faulty]
     found = quarantine_of(faulty)
     assert (found.reason, found.stage) == (QuarantineReason.BAD_METADATA, "read")
     assert found.message.startswith(canonical_uri(path))

@@ -1,5 +1,6 @@
 """Long videos in parts: any number of them gives the clips of the whole, each exactly once."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -208,7 +209,7 @@ def test_more_parts_than_clips_leave_some_empty(tmp_path: Path) -> None:
 @given(st.lists(st.integers(0, 10**9), max_size=30), st.none() | st.integers(1, 10**8))
 def test_splitting(sizes: list[int], part_bytes: int | None) -> None:
     units = [replace(work_unit(str(n)), size_bytes=size) for n, size in enumerate(sizes)]
-    parts = split_units(units, part_bytes)
+    parts = split_units(units, part_bytes, num_workers=2)
     assert [p.video_id for p in parts if p.part_index == 0] == [u.video_id for u in units]
     for unit in units:
         mine = [part for part in parts if part.video_id == unit.video_id]
@@ -221,6 +222,38 @@ def test_splitting(sizes: list[int], part_bytes: int | None) -> None:
             assert unit.size_bytes <= len(mine) * part_bytes < unit.size_bytes + part_bytes
 
 
+def numbers_of_parts(num_workers: int, **size_bytes: int) -> dict[str, int]:
+    """How many parts "auto" makes of videos with these names (an underscore for the dot)."""
+    units = [
+        replace(work_unit(name), uri=f"file:///v/{name.replace('_', '.')}", size_bytes=size)
+        for name, size in size_bytes.items()
+    ]
+    found = Counter(part.video_id for part in split_units(units, "auto", num_workers))
+    return {name: found[unit.video_id] for name, unit in zip(size_bytes, units, strict=True)}
+
+
+def test_auto_splits_what_keeps_one_worker_longer_than_the_others() -> None:
+    mib = 2**20
+    assert numbers_of_parts(2, a_mp4=48 * mib) == {"a_mp4": 8}
+    assert numbers_of_parts(2, a_MKV=48 * mib) == {"a_MKV": 8}
+    assert numbers_of_parts(2, a_mp4=8 * mib) == {"a_mp4": 2}, "not below 4 MiB"
+    assert numbers_of_parts(1, a_mp4=48 * mib) == {"a_mp4": 1}, "nobody to share it with"
+    assert numbers_of_parts(2, a_avi=48 * mib) == {"a_avi": 1}, "each part from its start"
+    assert numbers_of_parts(1, a_avi=1025 * mib) == {"a_avi": 3}
+    assert numbers_of_parts(2, a_mp4=8193 * mib) == {"a_mp4": 17}, "not above 512 MiB"
+    many = {f"v{number}_mp4": 5 * mib for number in range(50)}
+    assert numbers_of_parts(2, **many, long_mp4=50 * mib) == dict.fromkeys(many, 1) | {
+        "long_mp4": 2
+    }
+    assert numbers_of_parts(2) == {}
+
+
+def test_auto_downloads_no_file_for_little_work() -> None:
+    unit = replace(work_unit("a"), uri="s3://bucket/a.mp4", size_bytes=300 * 2**20)
+    assert len(split_units([unit], "auto", num_workers=8)) == 3
+    assert len(split_units([replace(unit, uri="file:///a.mp4")], "auto", num_workers=8)) == 32
+
+
 def tokenized(config: TokenizeConfig, num_parts: int) -> polars.DataFrame:
     """The rows that a run in this process gives, every video in about `num_parts` parts."""
     geometry = tiny_config().geometry
@@ -231,7 +264,7 @@ def tokenized(config: TokenizeConfig, num_parts: int) -> polars.DataFrame:
     units = list(plan_units(list_videos(config.source), dataset.finished_units())[0])
     part_bytes = max(unit.size_bytes for unit in units) // num_parts
     run_in_process(
-        split_units(units, part_bytes),
+        split_units(units, part_bytes, num_workers=2),
         DecodeStage(config.decode, config.clips, config.preprocess, geometry, StorageConfig()),
         EncodeStage(config.tokenizer, config.encode),
         Committer(dataset, "run", config.commit),

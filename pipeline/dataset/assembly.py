@@ -147,8 +147,8 @@ def _disagreement(held: _Held) -> Quarantine | None:
         reason=QuarantineReason.UNDECODABLE,
         stage="decode",
         error_class="DecodeError",
-        message=f"its {held.num_parts} parts show different frames (read by {decoders}); raise "
-        "decode.part_bytes above its size to have it read in one piece",
+        message=f"its {held.num_parts} parts show different frames (read by {decoders}); "
+        "--set decode.part_bytes=null reads it in one piece",
         attempts=held.num_parts,
     )
 

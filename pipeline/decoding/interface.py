@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from jaxtyping import Float64, UInt8
@@ -18,6 +18,7 @@ from pipeline.records import VideoInfo
 from sweettok.strict_config import StrictConfig
 
 DecoderName = Literal["pyav", "pyav_two_pass", "decord", "torchcodec", "torchcodec_cuda"]
+PartBytes = Annotated[int, Field(ge=1)] | Literal["auto"] | None
 
 _GPU_DECODERS = frozenset({"torchcodec_cuda"})
 _NUM_GPUS_PER_TASK = 0.1
@@ -47,7 +48,8 @@ class DecodeConfig(StrictConfig):
         max_file_bytes: Larger files are refused unread, and never downloaded.
         part_bytes: Larger files are tokenized in parts of about this size, each by whichever
             worker is free; every part reads (or downloads) the file, but decodes its own clips
-            only. None never splits.
+            only. "auto" is as small as keeps all workers busy to the end, at most 512 MiB; null
+            never splits.
     """
 
     decoders: tuple[DecoderName, ...] = Field(
@@ -63,7 +65,7 @@ class DecodeConfig(StrictConfig):
     max_duration_s: float = Field(default=7 * 86400, gt=0)
     max_memory_bytes: int = Field(default=4 * 2**30, ge=256 * 2**20)
     max_file_bytes: int = Field(default=16 * 2**30, ge=1)
-    part_bytes: int | None = Field(default=512 * 2**20, ge=1)
+    part_bytes: PartBytes = "auto"
 
     @property
     def num_gpus(self) -> float:

@@ -183,8 +183,10 @@ def estimate_corpus(config: TokenizeConfig) -> Estimate:
     table = measure_table(
         videos, measured.encoded, lineage, num_clips=clips.value, seed=config.estimate.seed
     )
-    units = split_units(work.units.slice(0, _ENOUGH_UNITS), config.decode.part_bytes)
+    units = list(work.units.slice(0, _ENOUGH_UNITS))
     stages = Stages(config.decode, config.encode, config.engine, len(units))
+    parts = split_units(units, config.decode.part_bytes, stages.num_decode_tasks(cluster))
+    stages = dataclasses.replace(stages, num_units=len(parts))
     decode_core_s = _by_bytes(measured, "decode_core_s")
     return dataclasses.replace(
         found,

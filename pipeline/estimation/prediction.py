@@ -81,6 +81,14 @@ class Stages:
         Raises:
             PipelineError: The encoders leave room for none, or there is none at all.
         """
+        return min(self.num_decode_tasks(cluster), self.num_units) * self.decode.num_threads
+
+    def num_decode_tasks(self, cluster: Cluster) -> int:
+        """Decode tasks that the cluster has room for at one time, however few videos there are.
+
+        Raises:
+            PipelineError: The encoders leave room for none, or there is none at all.
+        """
         per_task = self.engine.num_cpus_per_decode_task
         share = self.encode.num_gpus(has_gpu=cluster.num_gpus > 0)
         left = cluster.num_slots - self.encode.num_own_cpus(share)
@@ -97,8 +105,7 @@ class Stages:
                 f"takes {per_task:g}; lower encode.num_actors or encode.num_cpus_per_actor "
                 "(fractions are fine)"
             )
-        limit = self.engine.num_decode_tasks or num_tasks
-        return min(num_tasks, limit, self.num_units) * self.decode.num_threads
+        return min(num_tasks, self.engine.num_decode_tasks or num_tasks)
 
     def is_together(self, cluster: Cluster) -> bool:
         """Whether the processes that decode encode as well."""
