@@ -185,8 +185,8 @@ def estimate_corpus(config: TokenizeConfig) -> Estimate:
     )
     units = list(work.units.slice(0, _ENOUGH_UNITS))
     stages = Stages(config.decode, config.encode, config.engine, len(units))
-    parts = split_units(units, config.decode.part_bytes, stages.num_decode_tasks(cluster))
-    stages = dataclasses.replace(stages, num_units=len(parts))
+    pieces = split_units(units, config.decode.part_bytes, stages.num_decode_tasks(cluster))
+    stages = dataclasses.replace(stages, num_units=len(pieces))
     decode_core_s = _by_bytes(measured, "decode_core_s")
     return dataclasses.replace(
         found,
